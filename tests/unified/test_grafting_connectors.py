@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.helpers.grafted import text_tokenizer, tiny_llm
+from unified.engine.backends.pass_media import SeenMedium, pass_media
 from unified.models.grafting.connector_table import CONNECTORS, make_connector
 from unified.models.grafting.connectors import pixel_shuffle
-from unified.models.grafting.layer_grafts import pass_media
 from unified.models.grafting.layer_table import make_layer_graft
 
 
@@ -95,7 +95,8 @@ def test_modules_in_layers_begin_as_if_they_were_not_there(name):
     hf = tiny_llm(text_tokenizer())
     ids = torch.tensor([[5, 9, 2, 17, 4], [1, 1, 8, 3, 30]])
     mask = torch.tensor([[False, True, True, False, False], [False] * 5])
-    media = {"mask": mask, "latents": torch.randn(2, 6, 24), "seen": torch.ones(2, 5).bool()}
+    seen = [SeenMedium(0, torch.randn(6, 24)), SeenMedium(2, torch.randn(3, 24))]
+    media = {"mask": mask, "media": seen, "latest": torch.tensor([[-1, 0, 0, 1, 1], [0] * 5])}
     with torch.no_grad():
         before = hf(input_ids=ids, use_cache=False).logits
         graft = make_layer_graft(name, hf, **LAYERS[name])

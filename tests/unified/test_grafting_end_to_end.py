@@ -119,10 +119,17 @@ def test_the_whole_is_trained_alike_on_features_stored_and_live(folder, tmp_path
             assert torch.allclose(first[name], second[name], atol=2e-3), name
 
 
-@pytest.mark.parametrize("name", ["visual-expert", "adaption-prompts"])
-def test_modules_in_the_layers_are_trained_and_come_back(folder, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "options", "backends"),
+    [
+        ("visual-expert", {}, ("transformers", "torch_static")),
+        ("adaption-prompts", {"layers": 1}, ("transformers", "torch_static")),
+        ("gated-cross-attention", {"every": 2, "heads": 3}, ("transformers", "auto")),
+        ("modality-adapters", {}, ("transformers", "auto")),
+    ],
+)
+def test_modules_in_the_layers_are_trained_and_come_back(folder, tmp_path, name, options, backends):
     text = text_tokenizer()
-    options = {"layers": 1} if name == "adaption-prompts" else {}
     model = UnifiedModel.extend(
         tiny_llm(text), text_tokenizer=text, see=Graft(folder / "clip"), layers=name,
         layer_options=options,
@@ -138,9 +145,10 @@ def test_modules_in_the_layers_are_trained_and_come_back(folder, tmp_path, name)
         load_file(Path(f) / "layer_graft.safetensors") for f in (tmp_path / "model", trained)
     )
     assert not same(old, new)
+    assert not same(before[1], after[1]) or name == "gated-cross-attention"  # at gates of zero
     answers = {
         UnifiedModel.from_pretrained(trained, backend=backend).describe(picture(), **GREEDY)
-        for backend in ("transformers", "torch_static")
+        for backend in backends
     }
     assert len(answers) == 1
     with pytest.raises(ValueError, match="backend cpu does not compute"):

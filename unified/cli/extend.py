@@ -99,7 +99,16 @@ def extend(
         typer.Option(
             "--layers",
             metavar="NAME[,OPTION=N]",
-            help="In the model's layers: visual-expert or adaption-prompts.",
+            help="In the model's layers: visual-expert, adaption-prompts, gated-cross-attention or"
+            " modality-adapters.",
+        ),
+    ] = None,
+    bidirectional: Annotated[
+        str | None,
+        typer.Option(
+            "--bidirectional",
+            metavar="NAME,...",
+            help="Roles and spans of vectors whose positions see one another, such as prompt.",
         ),
     ] = None,
     max_grid: Annotated[
@@ -131,6 +140,8 @@ def extend(
     if layers is not None:
         name, options = _named("--layers", layers)
         grafts |= {"layers": name, "layer_options": options}
+    if bidirectional is not None:
+        grafts["bidirectional"] = [name.strip() for name in bidirectional.split(",")]
     media = {
         f"{modality}_tokenizer": _open(name, modality)
         for modality, name in (("image", image), ("audio", audio))
@@ -157,8 +168,9 @@ def extend(
         f" {vocabulary.text_rows:,} rows, and {new:,} new rows"
     )
     for kind, embedder in model.embedders.items():
-        grid = "x".join(map(str, embedder.fixed_grid or ()))
+        grid = "x".join(map(str, embedder.vectors_grid or ()))
         size = f"{grid} vectors each" if grid else "as many vectors as the encoder gives"
+        size += ", which the layers attend to" if embedder.attended else ""
         note(f"{kind} is read through {embedder.encoder.model.config.model_type} and"
              f" {embedder.connector.name}: {size}; the connector is untrained")  # fmt: skip
     values = {

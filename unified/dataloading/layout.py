@@ -138,7 +138,10 @@ class Layout:
                 continue
             kind = "text" if isinstance(segment, Text) else segment.kind
             following = segment.role or grammar.format.start
+            both_ways = following in grammar.format.bidirectional
             try:
+                if both_ways:
+                    _check_no_loss(segment, following, grammar, media_loss)
                 builder.begin_part(text)
                 joins = before == kind == "text" and role == following
                 if joins and index < num_dropped and grammar.separator is None:
@@ -148,15 +151,24 @@ class Layout:
                     count = len(self._text_ids(segment.text))
                     builder.add(*self._alone(grammar.pad_text_with, count), 0.0)
                     continue
-                markers = self._markers_before(before, role, segment)
+                markers, closes = self._markers_before(before, role, segment), False
+                if both_ways:
+                    builder.begin_span(markers.num_closing, whole=before is None)
+                else:
+                    closes = builder.end_span(markers.num_closing)
                 if without and index <= num_dropped and grammar.pad_affixes:
                     assert grammar.pad_text_with is not None
                     blanks = self._alone(grammar.pad_text_with, len(markers.ids))
                     builder.add(*blanks, 0.0)
                 else:
-                    builder.add_markers(markers, leading[index], weight)
+                    # What follows a span is the document's to say, not to be predicted.
+                    builder.add_markers(markers, (0.0, 0.0) if closes else leading[index], weight)
                 if not isinstance(segment, Text):
+                    if kind in grammar.format.bidirectional:
+                        builder.begin_span()
                     self._add_span(builder, segment, markers, weight, media_loss)
+                    if not both_ways:
+                        builder.end_span()
                 elif index < num_dropped:
                     assert grammar.pad_text_with is not None
                     blanks = self._alone(grammar.pad_text_with, len(self._text_ids(segment.text)))
@@ -171,7 +183,9 @@ class Layout:
                 raise ValueError(f"segment {index} ({kind}): {error}") from None
             before, role = kind, following
         builder.begin_part()
-        builder.add_markers(self._closing(before, role), closing, weight)
+        closing_markers = self._closing(before, role)
+        builder.end_span(closing_markers.num_closing)
+        builder.add_markers(closing_markers, closing, weight)
         return builder.build()
 
     def _text_ids(self, text: str) -> np.ndarray:
@@ -319,3 +333,16 @@ class Layout:
         span = _Span(ids.astype(np.int32), np.array(allowed, np.int32), modality, positions, depth)
         # Beside the ids: what is allowed, the positions, and their modality.
         return span, 4 * len(ids) + 64
+
+
+def _check_no_loss(segment: Stored, role: str | None, grammar: Grammar, media_loss: float) -> None:
+    """Raises ValueError for what is to be learnt and is seen from before."""
+    loss = segment.loss
+    if not isinstance(segment, Text):
+        embeds = grammar.span_grammars[segment.kind].embeds
+        loss = 0.0 if embeds else loss or media_loss
+    if loss:
+        raise ValueError(
+            f"it has loss {loss:g} in role {role}, which the format reads both ways: what is seen"
+            " is not predicted; give it loss 0 (or its source no media_loss), or another role"
+        )

@@ -48,6 +48,7 @@ class PackedSequence:
         state: of the stream after this sequence, as JSON; see `Loader.state`.
         deeper: the ids of depth 1 and more; None where every position holds one id.
         embedded: what stands at its continuous positions, in order.
+        spans: [start, stop) of positions that see one another.
     """
 
     input_ids: np.ndarray
@@ -65,6 +66,7 @@ class PackedSequence:
     state: dict[str, Any]
     deeper: DeeperIds | None = None
     embedded: tuple[EmbeddedMedium, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_positions(self) -> int:

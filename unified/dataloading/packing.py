@@ -50,6 +50,7 @@ class Chunk:
     reference: tuple[str, int, int]
     deeper: DeeperIds | None = None
     embedded: tuple[EmbeddedMedium, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -110,7 +111,7 @@ def split_document(
         Chunk(
             input_ids[a:b], document.ids[a:b], document.loss_weights[a:b], document.allowed[a:b],
             document.modality[a:b], key, (source, index, number), None,
-            between(document.embedded, a, b),
+            between(document.embedded, a, b), _spans_between(document.spans, a, b),
         )
         for number, (a, b) in enumerate(pairwise(points))
     ]  # fmt: skip
@@ -141,8 +142,18 @@ def _split_together(
         reference = (*source_index, number)
         columns_of = (read, labels, weights, allowed, modality)
         later_ids, media = deeper.between(a, b), between(document.embedded, a, b)
-        chunks.append(Chunk(*columns_of, key, reference, later_ids, media))
+        spans = _spans_between(document.spans, a, b)
+        chunks.append(Chunk(*columns_of, key, reference, later_ids, media, spans))
     return chunks
+
+
+def _spans_between(
+    spans: Sequence[tuple[int, int]], start: int, stop: int
+) -> tuple[tuple[int, int], ...]:
+    """What of spans lies in positions start to stop - 1, counted from `start`: where a document is
+    split, each part sees what is in it."""
+    parts = ((max(first, start) - start, min(last, stop) - start) for first, last in spans)
+    return tuple((first, last) for first, last in parts if first < last)
 
 
 def best_fill(lengths: Sequence[int], room: int) -> list[int]:
@@ -262,5 +273,10 @@ def pack(
             medium
             for chunk, start in zip(chunks, starts.tolist())
             for medium in moved(chunk.embedded, start)
+        ),
+        "spans": tuple(
+            (first + start, last + start)
+            for chunk, start in zip(chunks, starts.tolist())
+            for first, last in chunk.spans
         ),
     }  # fmt: skip

@@ -32,6 +32,7 @@ class TokenizedDocument:
         depth: uint8 (L,), the index of each id within its position; None where every position
             holds one id.
         embedded: what stands at its continuous positions, in order.
+        spans: [start, stop) of positions that see one another.
     """
 
     ids: np.ndarray
@@ -43,6 +44,7 @@ class TokenizedDocument:
     codes: list[tuple[str, int, list[np.ndarray]]]
     depth: np.ndarray | None = None
     embedded: tuple[EmbeddedMedium, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,11 +78,33 @@ class TokenizedDocumentBuilder:
         self._weights: list[float] = []
         self._counts: list[int] = []
         self._depths: list[tuple[int, np.ndarray]] = []  # of runs in which levels are together
+        # Of spans that are seen both ways, in positions and in ids; and where an open one begins.
+        self._spans: list[tuple[tuple[int, int], tuple[int, int]]] = []
+        self._span_start: tuple[int, int] | None = None
 
     def begin_part(self, text: bool = False) -> None:
         """The document may be split here. text: and inside what follows."""
         self.boundaries.append(self._num_positions)
         self.is_text.append(text)
+
+    def begin_span(self, behind: int = 0, whole: bool = False) -> None:
+        """What is added from here on sees one another; a span that is open goes on.
+
+        behind: how many markers come before it. whole: from the document's beginning on.
+        """
+        if self._span_start is None:
+            at = self._num_positions + behind, self.length + behind
+            self._span_start = (0, 0) if whole else at
+
+    def end_span(self, behind: int = 0) -> bool:
+        """What is added behind the next `behind` markers is no part of the span that is open.
+        Whether one is."""
+        if self._span_start is None:
+            return False
+        (first, first_id), self._span_start = self._span_start, None
+        stop = self._num_positions + behind
+        self._spans.append(((first, stop), (first_id, self.length + behind)))
+        return True
 
     def add(
         self,
@@ -124,6 +148,8 @@ class TokenizedDocumentBuilder:
         loss_weights = np.repeat(np.array(self._weights, np.float32), self._counts)
         for positions, weight in self.own_weights:
             loss_weights[positions] = weight
+        for _, (first, stop) in self._spans:
+            loss_weights[first + 1 : stop] = 0.0  # markers: what is seen is not predicted
         depths = None
         if self._depths:
             depths = np.zeros(self.length, np.uint8)
@@ -132,5 +158,5 @@ class TokenizedDocumentBuilder:
         return TokenizedDocument(
             np.concatenate(self._ids), loss_weights, np.concatenate(self._allowed),
             np.concatenate(self._modality), [*self.boundaries, self._num_positions], self.is_text,
-            self.codes, depths, tuple(self._embedded),
+            self.codes, depths, tuple(self._embedded), tuple(span for span, _ in self._spans),
         )  # fmt: skip

@@ -77,8 +77,10 @@ class ActiveRequest:
             conditions.update(dict.fromkeys(guidance.conditions))
         conditions.update(dict.fromkeys(sampling.text.guidance.conditions))
         self.branches = {condition: Branch(condition) for condition in conditions}
-        self._apart = grammar.num_together > 1 or any(
-            getattr(segment, "features", None) is not None for segment in request.segments
+        self._apart = (
+            grammar.num_together > 1
+            or bool(grammar.format.bidirectional)
+            or any(getattr(segment, "features", None) is not None for segment in request.segments)
         )
         # All ids in reading order; where each is a position of its own, one list is both.
         self.ids = cast("list[int]", [] if self._apart else self.branches[FULL].positions)
@@ -192,14 +194,18 @@ class ActiveRequest:
             and (segment.kind == "any" or self.grammar.separator is None)
             and (segment.role or self.grammar.format.start) == self.state.role
         )
+        own, format = self.branches[FULL], self.grammar.format
+        written = isinstance(segment, CodedSlot)
+        own.begin_segment(self.grammar, self.state.role, segment.role, written)
         if continues:
             self._continued = (self._num_text_ids, self.segment_index)
         else:
             for id in self.state.segment_prefix(segment.kind, segment.role):
                 self._push(id)
+        own.end_markers(format, segment.kind, written)
         if not isinstance(segment, CodedSlot):
             coded = self.grammar.segment_ids(segment)
-            ids, positions = coded.ids.tolist(), self.branches[FULL].positions
+            ids, positions = coded.ids.tolist(), own.positions
             if isinstance(segment, CodedText):
                 self.ids += ids
                 if self._apart:
@@ -212,6 +218,7 @@ class ActiveRequest:
                 self._note(self.state.end_given())
                 if segment.features is not None:
                     positions[first:] = positions_of_segment(segment, coded, self.grammar)
+            own.end_given(format, segment.role)
             self._guidance.append_given(segment)
             self.segment_index += 1
             return

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from unified.engine.backends.base import Position, continuous_positions
+from unified.engine.backends.base import Position, attended_medium, continuous_positions
+from unified.engine.backends.both_ways import as_span
 from unified.formats.coded import Coded, CodedMedia
 from unified.formats.grammar import Grammar, SegmentIds
+from unified.formats.spec import Format
 
 __all__ = ["Branch", "positions_of", "positions_of_segment"]
 
@@ -27,6 +29,7 @@ class Branch:
         attached: whether it has what the cache held of its beginning, and reads on from there.
         waits_for: until then, the slot that is reading its beginning, and how much of it.
         kind, role: of the last segment.
+        spans: [start, stop) of positions that see one another.
     """
 
     condition: str
@@ -38,6 +41,55 @@ class Branch:
     waits_for: tuple[int, int] = (-1, 0)
     kind: str | None = None
     role: str | None = None
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    _span_start: int = -1  # of one that is open
+    _span_stop: int = -1  # and where it ends, once what comes behind it begins
+    _begun: bool = False  # whether there is a segment
+
+    def begin_segment(
+        self, grammar: Grammar, before: str | None, role: str | None, written: bool
+    ) -> None:
+        """The markers of a segment are next: one that is given joins a span of its role or begins
+        it, others end it. A document's beginning belongs to the span of its first segment, what
+        ends a role to the role.
+
+        before: the role so far. written: whether the segment is a slot.
+        """
+        format, first = grammar.format, not self._begun
+        self._begun, role = True, role or format.start
+        behind = len(self.positions)
+        if role != before:
+            behind += len(grammar.role_suffix(before))
+        if role in format.bidirectional and not written:
+            if self._span_start < 0:
+                self._span_start = 0 if first else behind
+        elif self._span_start >= 0:
+            self._span_stop = behind
+
+    def end_markers(self, format: Format, kind: str, written: bool) -> None:
+        """The markers of a segment stand; its own positions are next."""
+        if self._span_stop >= 0:
+            self._end_span(self._span_stop)
+        if kind in format.bidirectional and not written and self._span_start < 0:
+            self._span_start = len(self.positions)
+
+    def end_given(self, format: Format, role: str | None) -> None:
+        """All positions of a given segment stand. A span of its role may go on."""
+        if self._span_start >= 0 and (role or format.start) not in format.bidirectional:
+            self._end_span(len(self.positions))
+
+    def _end_span(self, stop: int) -> None:
+        start, self._span_start, self._span_stop = self._span_start, -1, -1
+        self.positions[start:stop] = as_span(self.positions[start:stop])
+        self.spans.append((start, stop))
+
+    def whole_spans(self, count: int) -> int:
+        """How many positions to read next, about `count`, so that no span is read in part."""
+        stop = self.num_cached + count
+        for first, last in self.spans:
+            if first < stop < last:
+                stop = first if first > self.num_cached else last
+        return stop - self.num_cached
 
 
 def positions_of(ids: Sequence[int], depths: Sequence[int]) -> list[Position]:
@@ -58,9 +110,13 @@ def positions_of_segment(segment: Coded, ids: SegmentIds, grammar: Grammar) -> l
     """Positions of a given segment: those of its ids, and vectors where it has them."""
     positions = positions_of(ids.ids.tolist(), ids.depth.tolist())
     if isinstance(segment, CodedMedia) and segment.features is not None:
-        placeholder = grammar.span_grammars[segment.kind].blocks[0].id(0)
-        for at, vector in zip(
-            np.flatnonzero(ids.ids == placeholder), continuous_positions(segment.features)
-        ):
-            positions[at] = vector
+        span = grammar.span_grammars[segment.kind]
+        placeholder = span.blocks[0].id(0)
+        held: Sequence[Position] = (
+            [attended_medium(placeholder, segment.features)]
+            if span.attended
+            else continuous_positions(segment.features)
+        )
+        for at, position in zip(np.flatnonzero(ids.ids == placeholder), held):
+            positions[at] = position
     return positions

@@ -86,6 +86,13 @@ class Engine:
                 f" the backend '{decoder.backend}' computes one id of a position alone; choose"
                 " another backend, or a format with its codes in a row"
             )
+        both_ways = grammar.format.bidirectional
+        if both_ways and not getattr(decoder, "bidirectional", False):
+            raise ValueError(
+                f"format '{grammar.format.name}' reads {', '.join(both_ways)} both ways, and the"
+                f" backend '{decoder.backend}' reads every position behind those before it; open"
+                " the model with backend auto, torch_static or transformers"
+            )
         self.decoder = decoder
         self.grammar = grammar
         self.text_tokenizer = text_tokenizer
@@ -268,7 +275,11 @@ class Engine:
         self, number: int, request: Request, sampling: Sampling | None
     ) -> tuple[ActiveRequest, list[int]]:
         """A request ready to be sampled, and the ids that each of its branches can need."""
-        check_given(request, self.grammar, getattr(self.decoder, "input_width", None))
+        reads = getattr(self.decoder, "input_width", None)
+        attends, encodes = (
+            getattr(self.decoder, name, False) for name in ("attends_media", "encodes")
+        )
+        check_given(request, self.grammar, reads, attends, encodes)
         sampling = request.sampling or sampling or Sampling()
         positions, text = self.decoder.max_positions, self.text_tokenizer
         max_ids = sampling.max_ids or min(MAX_IDS, positions) * self.grammar.num_together

@@ -10,17 +10,28 @@ from unified_base.text import counted
 __all__ = ["check_given"]
 
 
-def check_given(request: Request, grammar: Grammar, width: int | None = None) -> None:
+def check_given(
+    request: Request,
+    grammar: Grammar,
+    width: int | None = None,
+    attends: bool = False,
+    encodes: bool = False,
+) -> None:
     """Raises ValueError, naming the segment, for codes of other levels or codebooks than the
     format has, for streams of unequal length, and for vectors that the decoder cannot read.
 
-    width: of its vectors; None: it reads none.
+    width: of its vectors; None: it reads none. attends: whether its layers attend to media.
+    encodes: whether an encoder reads what is seen both ways, once.
     """
+    if encodes:
+        _check_encoded(request, grammar)
     for index, segment in enumerate(request.segments):
         try:
             _check(segment, grammar)
+            if isinstance(segment, CodedSlot):
+                _check_role(segment, grammar)
             if isinstance(segment, CodedMedia):
-                _check_vectors(segment, grammar, width)
+                _check_vectors(segment, grammar, width, attends)
         except ValueError as error:
             raise ValueError(f"segment {index} ({segment.kind}): {error}") from None
 
@@ -56,8 +67,33 @@ def _check(segment: Coded | CodedSlot, grammar: Grammar) -> None:
                 )
 
 
-def _check_vectors(segment: CodedMedia, grammar: Grammar, width: int | None) -> None:
-    if not grammar.span_grammars[segment.kind].embeds:
+def _check_encoded(request: Request, grammar: Grammar) -> None:
+    """Raises ValueError where what an encoder reads stands behind other segments."""
+    format, decoded = grammar.format, ""
+    for index, segment in enumerate(request.segments):
+        role = segment.role or format.start
+        if role not in format.bidirectional:
+            decoded = decoded or f"segment {index} ({segment.kind})"
+        elif decoded:
+            raise ValueError(
+                f"segment {index} ({segment.kind}) in role {role} is for the encoder, which reads"
+                f" once and before all that the decoder does, and {decoded} stands before it; put"
+                " it first: such a model answers one prompt"
+            )
+
+
+def _check_role(slot: CodedSlot, grammar: Grammar) -> None:
+    role = slot.role or grammar.format.start
+    if role in grammar.format.bidirectional:
+        raise ValueError(
+            f"it is to be written in role {role}, which format '{grammar.format.name}' reads both"
+            " ways: nothing can see what is not written yet; write in another role"
+        )
+
+
+def _check_vectors(segment: CodedMedia, grammar: Grammar, width: int | None, attends: bool) -> None:
+    span = grammar.span_grammars[segment.kind]
+    if not span.embeds:
         if segment.features is not None:
             raise ValueError(
                 f"it has vectors, but the format lays {segment.kind} out in codes; leave them out"
@@ -69,10 +105,21 @@ def _check_vectors(segment: CodedMedia, grammar: Grammar, width: int | None) -> 
             f"the format reads {segment.kind} as vectors and the segment has none; let the model's"
             " encoder make them"
         )
-    if features.dtype.kind != "f" or features.ndim != 2 or len(features) != places:
+    wrong_number = len(features) == 0 if span.attended else len(features) != places
+    if features.dtype.kind != "f" or features.ndim != 2 or wrong_number:
+        expected = (
+            "(N, width) of one or more"
+            if span.attended
+            else f"({places}, width): one vector for each of its {counted(places, 'place')}"
+        )
         raise ValueError(
             f"its vectors are {features.dtype} of shape {features.shape}, expected numbers"
-            f" ({places}, width): one vector for each of its {counted(places, 'place')}"
+            f" {expected}"
+        )
+    if span.attended and not attends:
+        raise ValueError(
+            f"the format lets the decoder's layers attend to {segment.kind}, and nothing in its"
+            " layers does; `unified extend --layers gated-cross-attention` puts it there"
         )
     if width is None:
         raise ValueError(

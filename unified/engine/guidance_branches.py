@@ -44,7 +44,9 @@ class GuidanceBranches:
             if isinstance(segment, CodedText):
                 if blank is None or self._negative:
                     continue
+                branch.begin_segment(self._grammar, branch.role, segment.role, written=False)
                 branch.positions += self._prefix(branch, "text", segment.role)
+                branch.end_markers(self._grammar.format, "text", written=False)
                 branch.positions += [blank] * len(segment.ids)
                 branch.kind, branch.role = "text", segment.role or self._grammar.format.start
             elif branch.condition == MEDIA:
@@ -54,7 +56,9 @@ class GuidanceBranches:
         """Append what stands before a slot. continues: it goes on with the text before it."""
         for branch in self._branches:
             if not continues:
+                branch.begin_segment(self._grammar, branch.role, role, written=True)
                 branch.positions += self._prefix(branch, kind, role)
+                branch.end_markers(self._grammar.format, kind, written=True)
             branch.role = role
 
     def end_span(self, kind: str) -> None:
@@ -83,9 +87,12 @@ class GuidanceBranches:
 
     def _append(self, branch: Branch, segment: Coded) -> None:
         role = segment.role or self._grammar.format.start
-        ids = self._grammar.segment_ids(segment)
+        ids, format = self._grammar.segment_ids(segment), self._grammar.format
+        branch.begin_segment(self._grammar, branch.role, role, written=False)
         branch.positions += self._grammar.segment_prefix(
             branch.kind, branch.role, segment.kind, role
         )
+        branch.end_markers(format, segment.kind, written=False)
         branch.positions += positions_of_segment(segment, ids, self._grammar)
+        branch.end_given(format, role)
         branch.kind, branch.role = segment.kind, role

@@ -225,6 +225,7 @@ def _read(plan: Pass, prompt: WaitingPrompt, most: int, stops: dict[int, int], p
             stop = stops.get(branch.cache_slot, 0) - branch.num_cached
             count = min(count, stop) if stop > 0 else count
             if count > 0:
+                count = branch.whole_spans(count)
                 plan.add(branch, count)
                 used += count
         if used:

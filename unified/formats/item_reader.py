@@ -157,9 +157,10 @@ class ItemReader:
             check_keys(item, f"format.{where}", ("codes",), ("together",))
             together = _together(item, where)
             return CodesItem(read_name(item["codes"], f"{where}.codes"), together)
-        check_keys(item, f"format.{where}", (kind,))
+        check_keys(item, f"format.{where}", (kind,), ("attended",) if kind == "embeds" else ())
         if kind == "embeds":
-            return CodesItem(read_name(item["embeds"], f"{where}.embeds"), embeds=True)
+            name, attended = read_name(item["embeds"], f"{where}.embeds"), _attended(item, where)
+            return CodesItem(name, embeds=True, attended=attended)
         if kind == "marker":
             return Marker(self.marker(item["marker"], where))
         return self.literal(item["literal"], where)
@@ -304,6 +305,14 @@ def _together(item: dict[str, Any], where: str) -> bool:
     if not isinstance(together, bool):
         raise ValueError(f"format.{where}.together is {quoted(together)}, expected true or false")
     return together
+
+
+def _attended(item: dict[str, Any], where: str) -> bool:
+    """Whether the layers of a decoder attend to what an item stands for."""
+    attended = item.get("attended", False)
+    if not isinstance(attended, bool):
+        raise ValueError(f"format.{where}.attended is {quoted(attended)}, expected true or false")
+    return attended
 
 
 def _least(items: tuple[Item, ...]) -> int:

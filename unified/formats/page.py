@@ -103,6 +103,7 @@ def _item(item: Item) -> str:
         return f"{item.name}:{item.block or 'digits'}"
     if isinstance(item, CodesItem):
         name = f"<{item.blocks} as vectors>" if item.embeds else item.blocks
+        name = f"<{item.blocks}, attended to>" if item.attended else name
         return f"{name} together" if item.together else name
     if isinstance(item, Delayed):
         fill = "" if _fills(item) else f", {item.before[0]} where a level has none"

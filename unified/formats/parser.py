@@ -24,7 +24,7 @@ def parse_format(text: str) -> Format:
         raise ValueError(f"the format is {quoted(text)}, expected YAML text")
     top = parse_yaml(text, "the format", _MOST_TEXT)
     keys = ("name", "markers", "padding", "document", "roles", "text", "spans")
-    check_keys(top, "format", keys, ("guidance",))
+    check_keys(top, "format", keys, ("guidance", "bidirectional"))
     markers = top["markers"]
     if (
         not isinstance(markers, list)
@@ -76,9 +76,11 @@ def parse_format(text: str) -> Format:
         text_separator=None if separator is None else reader.marker(separator, "text.separator"),
         spans=_spans(reader, top["spans"]),
         source=text,
+        bidirectional=_names(top.get("bidirectional", [])),
         **without,
     )
     _check_document(format)
+    _check_both_ways(format)
     return format
 
 
@@ -138,6 +140,31 @@ def _spans(reader: ItemReader, spans: Any) -> dict[str, SpanSpec]:
         items = reader.span(entry["items"], where)
         spans_by_kind[kind] = SpanSpec(modality, items, closes, streams)
     return spans_by_kind
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    if not isinstance(entry, list) or not all(isinstance(name, str) for name in entry):
+        raise ValueError(
+            f"format.bidirectional is {quoted(entry)}, expected a list of roles and kinds of spans"
+        )
+    return tuple(dict.fromkeys(entry))
+
+
+def _check_both_ways(format: Format) -> None:
+    """What is seen both ways is read and never written."""
+    for name in format.bidirectional:
+        span = format.spans.get(name)
+        if name not in format.roles and span is None:
+            known = [*format.roles, *(kind for kind, s in format.spans.items() if s.embeds)]
+            raise ValueError(
+                f"format.bidirectional names {quoted(name)}, expected some of"
+                f" {', '.join(known) or 'its roles, which it has none of'}"
+            )
+        if name not in format.roles and span is not None and not span.embeds:
+            raise ValueError(
+                f"format.bidirectional names {name}, whose codes are written one after another;"
+                " expected a role, or a kind of span of vectors"
+            )
 
 
 def _streams(entry: Any, where: str) -> dict[str, int | None]:

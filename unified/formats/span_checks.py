@@ -52,6 +52,11 @@ def find_axes(span: SpanLayout) -> tuple[Axis, ...]:
             f" {', '.join(map(str, sorted(axes_of)))}, in {len(set(axes_of.values()))} numbers"
         )
     axes = next(iter(axes_of.values()))
+    if span.attended and axes != ((None, 1),):
+        raise ValueError(
+            f"the format's {kind} spans have more than one place of a medium that is attended to,"
+            f" expected 'repeat: 1, of: [{{embeds: {kind}, attended: true}}]'"
+        )
     if not 1 <= len(axes) <= MOST_AXES:
         raise ValueError(
             f"the codes of the format's {kind} spans stand in {len(axes)} nested repeats,"

@@ -43,7 +43,8 @@ class SpanLayout:
     level_modalities: of the codes of each level, "text" in a stream of text. last_turns: the stage
     of an open repeat -> the ids of the turn that ends it, where one does. begin: the id that it
     begins with. has_begin: whether that is a marker and not the first continuous position. embeds:
-    whether it holds continuous positions, which are read and never written.
+    whether it holds continuous positions, which are read and never written. attended: whether it
+    is the one position of a medium that the decoder's layers attend to.
     """
 
     def __init__(self, kind: str, span: SpanSpec, vocabulary: Vocabulary):
@@ -60,7 +61,7 @@ class SpanLayout:
             TEXT if block.name == TEXT else span.modality for block in self.blocks
         )
         first = span.items[0]
-        self.embeds = span.embeds
+        self.embeds, self.attended = span.embeds, span.attended
         self.has_begin = isinstance(first, Marker)
         if isinstance(first, Marker):
             self.begin = vocabulary.marker(first.name)

@@ -9,6 +9,11 @@ A format says how a document is laid out as ids:
                                      end: begins with a marker; where every role has an end, it may
                                      be any affix, or null, and another role may then still follow
     roles: {ROLE: AFFIX | {begin: AFFIX, end: AFFIX}}
+    bidirectional: [NAME, ...]       roles, and kinds of spans of vectors, whose positions see one
+                                     another: prefix attention. A run of segments of such a role is
+                                     one span, with the markers before and behind them and the
+                                     document's beginning before the first; of a kind it is the span
+                                     itself. Nothing is written there
     text: {separator: NAME | null}   between two texts of a role; null: such texts cannot be told
                                      apart and are refused
     guidance: {blank: NAME, leads: true} | {instead: NAME}
@@ -40,6 +45,9 @@ An AFFIX, what stands before something or behind it, is the name of a marker, a 
     embeds: KIND                     one continuous position: a vector that an encoder made of the
                                      medium, where the sequence has the one id of block KIND.0. It
                                      is read and never written. A span of them may begin with them
+      attended: true                 the one position of a medium whose vectors stand nowhere: it
+                                     holds its id, and modules in the decoder's layers attend to
+                                     them from there on
     repeat: COUNT, of: [items]       COUNT an integer, a register, a multiple of one ("2*h"), or
                                      `open`: one or more times, until the next item begins;
                                      `sets: NAME` keeps how often, so that later repeats can be
@@ -66,7 +74,7 @@ stand in the same order either way, and each has a *depth*, its index within its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 
@@ -102,12 +110,14 @@ class CodesItem:
     """blocks: a kind, for an id of each of its levels in order; or one block, such as "audio.2".
 
     together: whether the levels are in one position. embeds: whether it is a continuous position
-    instead: its one id holds the place of a vector.
+    instead: its one id holds the place of a vector. attended: whether it is the one position of a
+    medium that the decoder's layers attend to.
     """
 
     blocks: str
     together: bool = False
     embeds: bool = False
+    attended: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,7 +188,12 @@ class SpanSpec:
     @property
     def embeds(self) -> bool:
         """Whether the span holds continuous positions in the place of codes."""
-        return _has_embeds(self.items)
+        return any(item.embeds for item in _codes_items(self.items))
+
+    @property
+    def attended(self) -> bool:
+        """Whether the decoder's layers attend to its media, which have one position each."""
+        return any(item.attended for item in _codes_items(self.items))
 
     @property
     def num_codebooks(self) -> int | None:
@@ -193,11 +208,12 @@ class SpanSpec:
         return delayed[0] if delayed else position if position > 1 else None
 
 
-def _has_embeds(items: tuple[Item, ...]) -> bool:
-    return any(
-        item.embeds if isinstance(item, CodesItem) else _has_embeds(getattr(item, "of", ()))
-        for item in items
-    )
+def _codes_items(items: tuple[Item, ...]) -> Iterator[CodesItem]:
+    for item in items:
+        if isinstance(item, CodesItem):
+            yield item
+        else:
+            yield from _codes_items(getattr(item, "of", ()))
 
 
 @dataclass(frozen=True)
@@ -217,6 +233,7 @@ class Format:
     pad_text_with: str | None = None
     pad_affixes: bool = False
     uncond_token: str | None = None
+    bidirectional: tuple[str, ...] = ()
 
     @property
     def literals(self) -> tuple[str, ...]:

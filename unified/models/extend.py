@@ -15,6 +15,7 @@ from unified.formats.grammar import Grammar
 from unified.formats.load import load_format
 from unified.formats.parser import parse_format, write_format
 from unified.formats.spec import Format
+from unified.formats.text_to_text_format import check_encoded, text_to_text_format
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.code_output import (
     CodesOutput,
@@ -98,11 +99,15 @@ def extend_decoder(
     layouts: Mapping[str, str | None] | None = None,
     depth: Mapping[str, Any] | None = None,
     grafts: Mapping[str, Graft] | None = None,
+    attended: bool = False,
+    bidirectional: Sequence[str] = (),
 ) -> tuple[Sequencer, Any, CodesOutput | None, tuple[str, ...]]:
     """A language model with rows for new ids, its codes' output and notes; see
     `UnifiedModel.extend`.
 
-    layouts: by modality, see `laid_out`. grafts: by modality, what it is read through.
+    layouts: by modality, see `laid_out`. grafts: by modality, what it is read through. attended:
+    whether the decoder's layers attend to that. bidirectional: what is seen both ways, beside what
+    the format says.
     """
     import torch
 
@@ -132,9 +137,13 @@ def extend_decoder(
         layout = replace(layout, format=plain)
     else:
         layout, codes = laid_out(layout, layouts or {})
+    if checkpoint.has_encoder(config.to_dict()):
+        plain = layout.format if isinstance(layout, ChatFormat) else layout
+        bidirectional = bidirectional or ([] if plain.bidirectional else ["prompt"])
+        check_encoded(_seen_both_ways(plain, bidirectional))
     own_codes = [name for name, tokenizer in media.items() if tokenizer is not None]
     width = int(config.get_text_config().hidden_size)
-    embedders = make_embedders(grafts or {}, width, own_codes)
+    embedders = make_embedders(grafts or {}, width, own_codes, attended)
     if hf is None:
         hf = checkpoint.load_hf(folder, dtype=dtype or "auto", device=device or "cpu")
     else:
@@ -144,17 +153,27 @@ def extend_decoder(
             hf = checkpoint.move(hf, device)
     old = _rows(hf, text_tokenizer)
     sequencer = _sequencer(
-        layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid, others, embedders
-    )
+        layout, text_tokenizer, old, image_tokenizer, audio_tokenizer, max_grid, others, embedders,
+        bidirectional,
+    )  # fmt: skip
     declared = codes_output(sequencer.grammar, config, codes, depth)
     blocks = sequencer.vocabulary.blocks
     vectors = vectors_of(blocks, media) if initialise == "codebook" else {}
+    _part_head(hf)
     hf.resize_token_embeddings(sequencer.vocabulary.size, mean_resizing=False)
     new_rows(hf, old, initialise, vectors)
     add_codes_output(hf, declared)
     notes = tuple(f"the text tokenizer: {note}" for note in text_tokenizer.notes)
     chat_notes = layout.notes if isinstance(layout, ChatFormat) else ()
     return sequencer, hf, declared, (*notes, *chat_notes)
+
+
+def _part_head(hf: Any) -> None:
+    """Let a T5 whose head has rows of its own keep them: its config says that they are the
+    embedding's, and rows would be given to that alone."""
+    head = hf.get_output_embeddings().weight
+    if checkpoint.has_encoder(hf.config.to_dict()) and head is not hf.get_input_embeddings().weight:
+        hf.config.tie_word_embeddings = False
 
 
 def _rows(hf: PreTrainedModel, text_tokenizer: TextTokenizer) -> int:
@@ -246,6 +265,8 @@ def _layout(
 ) -> Format | ChatFormat:
     """A format by its name, or the one of the text tokenizer's chat template, with spans of boxes
     and points if `places`."""
+    if str(format) == CHAT and config is not None and checkpoint.has_encoder(config.to_dict()):
+        return text_to_text_format(text_tokenizer, config, places)
     if str(format) == CHAT:
         return chat_format(text_tokenizer, config, places)
     return load_format(format)
@@ -260,6 +281,7 @@ def _sequencer(
     max_grid: int,
     others: Mapping[str, MediaTokenizer] | None = None,
     embedders: Mapping[str, MediaEmbedder] | None = None,
+    bidirectional: Sequence[str] = (),
 ) -> Sequencer:
     """A sequencer over the vocabulary that these parts make."""
     embedders = embedders or {}
@@ -274,7 +296,7 @@ def _sequencer(
     by_name = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
     media = {name: of(tokenizer) for name, tokenizer in by_name.items() if tokenizer is not None}
     format = _without(format, [name for name in registered_modalities() if name not in media])
-    format = add_spans(format, embedders)
+    format = _seen_both_ways(add_spans(format, embedders), bidirectional)
     media |= {kind: ((1,), embedder.fingerprint) for kind, embedder in embedders.items()}
     built = Vocabulary.build(
         text_size=text_tokenizer.size,
@@ -300,6 +322,15 @@ def _sequencer(
         vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer, others=others,
         embedders=embedders,
     )  # fmt: skip
+
+
+def _seen_both_ways(format: Format, names: Sequence[str]) -> Format:
+    """A format with roles and kinds of spans whose positions see one another."""
+    if not names:
+        return format
+    top = yaml.safe_load(format.source)
+    top["bidirectional"] = list(dict.fromkeys([*format.bidirectional, *names]))
+    return parse_format(write_format(top))
 
 
 def _without(format: Format, kinds: Sequence[str]) -> Format:

@@ -22,6 +22,7 @@ from unified.engine.request import Sampling
 from unified.formats.grammar import Grammar
 from unified.formats.parser import parse_format
 from unified.formats.spec import Format
+from unified.formats.text_to_text_format import check_encoded
 from unified.models import hf_checkpoint as checkpoint
 from unified.models.code_output import CodesOutput, check_codes, without_depth_decoder
 from unified.models.depth_files import save_depth_decoder
@@ -157,10 +158,15 @@ def load_model(
         grammar = Grammar.from_text(manifest["format"], vocabulary)
     except ValueError as error:
         raise type(error)(f"model {directory}: {error}") from None
+    if checkpoint.has_encoder(config):
+        try:
+            check_encoded(grammar.format)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
     codes = None
     if "codes" in manifest:
         codes = CodesOutput.from_json(manifest["codes"], f"{where}: codes")
-    width = (config.get("text_config") or config).get("hidden_size")
+    width = (config.get("text_config") or config).get("hidden_size") or config.get("d_model")
     check_codes(codes, grammar, width, str(where))
     if codes is not None and (codes.output == "model") != (
         published is not None and published.pretrained.codes_output == "model"
@@ -174,13 +180,15 @@ def load_model(
     depth = None if codes is None else codes.depth
     layers = check_layers(manifest.get(LAYERS_KEY), str(where))
     language_model = LanguageModel.open(
-        directory, pretrained, device, dtype, read, backend, depth, layers
-    )
+        directory, pretrained, device, dtype, read, backend, depth, layers,
+        bool(grammar.format.bidirectional),
+    )  # fmt: skip
     media: dict[str, Any] = {
         modality: codec for modality, codec in (codecs or {}).items() if codec is not None
     }
+    attended = {kind for kind, span in grammar.format.spans.items() if span.attended}
     embedders: dict[str, Any] = {
-        **load_embedders(manifest.get(EMBEDS_KEY), directory, width or 0, str(where)),
+        **load_embedders(manifest.get(EMBEDS_KEY), directory, width or 0, str(where), attended),
         **(inside_embedders(published.pretrained, directory, vocabulary) if published else {}),
     }
     for modality in modalities_in(vocabulary):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,11 @@ def weights_of(
     return to_quantize(weights) if dtype == "int8" else weights
 
 
+def has_encoder(config: Mapping[str, Any]) -> bool:
+    """Whether a decoder of this config.json writes what answers to an encoder of its own: T5."""
+    return config.get("model_type") in ("t5", "mt5", "umt5")
+
+
 def decoder_of(
     hf: PreTrainedModel, repack: bool = True, backend: str = "auto", dtype: str = "auto"
 ) -> Decoder:
@@ -83,14 +88,23 @@ def decoder_of(
     quantized.
     """
     config = hf.config.to_dict()
-    if (graft := vars(hf).get("unified_layer_graft")) is not None:
-        if backend == "cpu" or not graft.in_engine:
+    if has_encoder(config):
+        from unified.models.text_to_text import TextToTextDecoder
+
+        if backend not in ("auto", "transformers"):
             raise ValueError(
-                f"the decoder has {graft.name} in its layers, which"
-                + (" backend cpu does not compute; take backend auto, torch_static or transformers"
-                   if graft.in_engine else " is trained and not sampled yet")
-            )  # fmt: skip
-        return torch_decoder(hf, backend)
+                f"backend {backend} does not compute a {config['model_type']}, whose encoder reads"
+                " what its decoder answers; take backend auto or transformers"
+            )
+        return TextToTextDecoder(hf)
+    if (graft := vars(hf).get("unified_layer_graft")) is not None:
+        able = ("transformers",) if graft.looks_back else ("torch_static", "transformers")
+        if backend not in ("auto", *able):
+            raise ValueError(
+                f"the decoder has {graft.name} in its layers, which backend {backend} does not"
+                f" compute; take backend auto or {' or '.join(able)}"
+            )
+        return torch_decoder(hf, "transformers" if graft.looks_back else backend)
     if uses_cpu_backend(backend, config, str(hf.device), repack):
         sizes, weights = LlamaCpuConfig.from_hf(config), weights_of(hf, dtype)
         if (module := depth_decoder_of(hf)) is None:
@@ -138,7 +152,7 @@ def load_hf(
 
     Args:
         directory: the checkpoint's.
-        kind: a class of transformers; None: AutoModelForCausalLM.
+        kind: a class of transformers; None: AutoModelForCausalLM, or AutoModelForSeq2SeqLM.
         dtype: of the weights; "auto": the one that most of them are stored in; "int8" or "int4":
             layers are quantized by torchao (`quantize_layers`).
         device: any device of torch; on "meta" no weights are read.
@@ -150,12 +164,13 @@ def load_hf(
             torchao is missing, or cannot quantize for this device.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     from unified_tokenizers.foreign_model import check_size, forget_kernels
 
-    loader: Any = kind or AutoModelForCausalLM
     config = load_config(directory)
+    encodes = has_encoder({"model_type": config.model_type})
+    loader: Any = kind or (AutoModelForSeq2SeqLM if encodes else AutoModelForCausalLM)
     quantized, asked = dtype if dtype in QUANTIZED else None, dtype
     if quantized:
         dtype = "auto"

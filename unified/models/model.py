@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from unified.models.files import (
     save_model,
 )
 from unified.models.generation_settings import text_settings
-from unified.models.grafting.graft import Graft, as_graft, put_into_layers
+from unified.models.grafting.graft import Graft, as_graft, attends_to_media, put_into_layers
 from unified.models.model_parts import ModelParts
 from unified.models.model_tasks import copy_plugin_files, plugin_of, tasks_of
 from unified.models.opening import LanguageModel, check_weights_device
@@ -79,6 +79,7 @@ class UnifiedModel(ModelParts, Streams):
             hf, pretrained=None if published is None else published.pretrained
         )
         self._language_model.before_another = self._forget_engine
+        self._language_model.bidirectional = bool(sequencer.grammar.format.bidirectional)
         for embedder in self.embedders.values():
             if embedder.is_inside:
                 embedder.bind(self._language_model)
@@ -188,6 +189,7 @@ class UnifiedModel(ModelParts, Streams):
         hear: str | Path | Graft | None = None,
         layers: str | None = None,
         layer_options: Mapping[str, int] | None = None,
+        bidirectional: Sequence[str] = (),
     ) -> UnifiedModel:
         """Give a language model pictures and sound: rows for new ids are appended.
 
@@ -204,7 +206,8 @@ class UnifiedModel(ModelParts, Streams):
         says. depth: sizes of the depth decoder, see `create`.
         see, hear: encoders through which pictures and sounds are read as vectors, in the place of
         codes or beside them (`unified.models.grafting.graft.Graft`; docs/grafting.md). layers: what
-        is put into the decoder's layers for them, by name; layer_options: of it.
+        is put into the decoder's layers for them, by name; layer_options: of it. bidirectional:
+        roles and kinds of spans of vectors whose positions see one another, such as ("prompt",).
 
         Its texts are sampled as its generation_config.json says, and it is asked in the words of
         `unified.tasks.defaults`: `tasks` may be changed before it is trained.
@@ -233,7 +236,8 @@ class UnifiedModel(ModelParts, Streams):
                 )._move_tokenizers(device)  # fmt: skip
         sequencer, hf, declared, notes = extend_decoder(
             llm, text_tokenizer, image_tokenizer, audio_tokenizer, format, max_grid, initialise,
-            dtype, tokenizers, device, layouts, depth, grafts,
+            dtype, tokenizers, device, layouts, depth, grafts, attends_to_media(layers, grafts),
+            bidirectional,
         )  # fmt: skip
         if layers is not None:
             put_into_layers(hf, layers, layer_options or {})

@@ -81,6 +81,8 @@ class LanguageModel:
     nobody samples.
 
     directory: where its weights are stored; None for one that was made in this process.
+    bidirectional: whether it reads spans whose positions see one another, which the compiled loops
+    do not.
     before_another: called before the weights are packed anew, for whoever holds what was there.
     """
 
@@ -105,6 +107,7 @@ class LanguageModel:
         self._pretrained = pretrained
         self._depth = depth
         self._layers = layers
+        self.bidirectional = False
         self._hf = hf
         self._device, self._dtype, self._backend = "cpu", "auto", "auto"
         self._decoder: Decoder | None = None
@@ -124,6 +127,7 @@ class LanguageModel:
         backend: str = "auto",
         depth: DepthConfig | None = None,
         layers: Mapping[str, Any] | None = None,
+        bidirectional: bool = False,
     ) -> LanguageModel:
         """Open the weights in a folder; on "meta" they stay unread.
 
@@ -137,6 +141,7 @@ class LanguageModel:
             backend: what samples, see `unified.models.choose_backend`.
             depth: of the depth decoder beside it; None: it has none.
             layers: what is installed in its layers, as unified.json says; None: nothing.
+            bidirectional: see the attribute.
 
         Raises:
             ValueError: an unknown device, dtype or backend, a device that is not there, a backend
@@ -144,7 +149,7 @@ class LanguageModel:
         """
         model = cls(directory=directory, pretrained=pretrained, depth=depth, layers=layers)
         model._device, model._dtype = check_device(device), check_dtype(dtype, ("auto", *QUANTIZED))
-        model._backend = check_backend(backend)
+        model._backend, model.bidirectional = check_backend(backend), bidirectional
         check_quantized(dtype, model._device, backend)
         if backend == "cpu":
             check_on_cpu(model._device)
@@ -155,7 +160,7 @@ class LanguageModel:
     def _open(self) -> None:
         assert self.directory is not None
         self._hf = self._decoder = self._packed = None
-        if self._device != "cpu" or self._layers is not None:
+        if self._device != "cpu" or self._layers is not None or self.bidirectional:
             self._hf = self._load_hf()
             return
         if self._pretrained is None:
@@ -186,6 +191,8 @@ class LanguageModel:
     def _packs(self) -> bool:
         """Whether the CPU backend samples from the model while it is on the CPU."""
         if self._backend not in ("auto", "cpu") or self._dtype == "int4" or self._layers:
+            return False
+        if self.bidirectional:
             return False
         if self._pretrained is not None and self._pretrained.decoder != "causal":
             return self._pretrained.compiles
@@ -243,7 +250,7 @@ class LanguageModel:
     def _decoder_of(self, hf: PreTrainedModel) -> Decoder:
         packed = sum(tensor.nbytes for tensor in _tensors(hf)) <= REPACKED_BYTES
         packed = packed or self._dtype == "int8"  # which nothing else has
-        packed = packed and self._dtype != "int4"  # which torch steps
+        packed = packed and self._dtype != "int4" and not self.bidirectional  # which torch steps
         if self._pretrained is None:
             decoder = checkpoint.decoder_of(hf, packed, self._backend, self._dtype)
         else:

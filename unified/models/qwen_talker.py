@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from unified.engine.backends.base import Array, Position, PositionCodes, Ranges
-from unified.engine.backends.transformers import TransformersCache, TransformersDecoder
+from unified.engine.backends.transformers import TransformersDecoder
+from unified.engine.backends.transformers_cache import TransformersCache
 from unified.models.qwen_talker_torch import TalkerModel
 from unified_base.text import quoted
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unified.engine.backends.depth_module import DepthDecoder, depth_decoder_of
 from unified.models.code_head import embed_ids, inner_model
+from unified.models.hf_checkpoint import has_encoder
 from unified.training.loss import Head, HeadPart
 from unified.training.new_rows import head_of
 from unified.training.positions import Depth, Positions
@@ -92,5 +93,9 @@ class _OwnDepth:
 
 def positions_of(decoder: PreTrainedModel) -> Positions:
     """How a decoder reads and writes positions."""
+    if has_encoder({"model_type": decoder.config.model_type}):
+        from unified.training.text_to_text_positions import TextToTextPositions
+
+        return TextToTextPositions(decoder)
     of_kind = PUBLISHED.get(str(decoder.config.model_type))
     return PlainPositions(decoder) if of_kind is None else of_kind(decoder)

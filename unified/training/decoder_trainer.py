@@ -81,7 +81,8 @@ class DecoderTrainer(Trainer):
         if config.activation_checkpointing:
             recompute_activations(decoder)
         vectors, router_loss = vectorizer_of(embeds, dist.device), config.router_loss
-        self.module = TrainModule(decoder, config.attention, config.z_loss, router_loss, vectors)
+        options = config.attention, config.z_loss, router_loss, vectors
+        self.module = TrainModule(decoder, *options, bool(self.model.grammar.format.bidirectional))
         self.sharded = config.parallel == "fsdp" and dist.world > 1
         if self.sharded:
             shard(self.module, layers, config.precision, dist)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unified.dataloading import PackedSequence
+from unified.engine.backends.pass_media import SeenMedium
 
 if TYPE_CHECKING:
     from unified.models.grafting.embedder import MediaEmbedder
@@ -70,20 +71,48 @@ class Vectorizer(nn.Module):
         super().__init__()
         self.connectors = nn.ModuleDict({k: e.connector for k, e in embedders.items()})
         self._encoders = {kind: embedder.encoder for kind, embedder in embedders.items()}
+        self._attended = {kind for kind, embedder in embedders.items() if embedder.attended}
 
     def put_into(self, embedded: Tensor, groups: Sequence[EmbeddedGroup]) -> Tensor:
         """Embeddings (B, L, D) with vectors in their places, and gradients of the connectors."""
-        from unified.models.grafting.embedder import connect
-
         flat = embedded.flatten(0, 1)
         for group in groups:
-            features = group.features
-            if features.dtype != torch.float16:  # media
-                features = self._encoders[group.kind](features)
-            vectors = connect(self.connectors[group.kind], features)  # type: ignore[arg-type]
-            at = group.at.flatten()
-            flat = flat.index_copy(0, at, vectors.flatten(0, 1).to(flat.dtype))
+            if group.kind not in self._attended:
+                vectors = self._vectors(group).flatten(0, 1)
+                flat = flat.index_copy(0, group.at.flatten(), vectors.to(flat.dtype))
         return flat.view_as(embedded)
+
+    def seen(
+        self, groups: Sequence[EmbeddedGroup], position_ids: Tensor
+    ) -> tuple[list[SeenMedium], Tensor | None]:
+        """`PassMedia.media` and `PassMedia.latest` of a micro-batch, with gradients.
+
+        position_ids: int64 (B, L), from 0 in each document.
+        """
+        media: list[SeenMedium] = []
+        for group in groups:
+            first = group.at[:, 0].tolist()
+            vectors = self._vectors(group) if group.kind in self._attended else [None] * len(first)
+            media += [SeenMedium(at, own) for at, own in zip(first, vectors)]
+        if not media:
+            return media, None
+        media.sort(key=lambda medium: medium.at)
+        device, flat = position_ids.device, position_ids.flatten()
+        at = torch.tensor([medium.at for medium in media], device=device)
+        positions = torch.arange(len(flat), device=device)
+        latest = torch.searchsorted(at, positions, right=True) - 1
+        begins = positions - flat  # of each position's document
+        latest = latest.where(at[latest.clamp_min(0)] >= begins, -1)
+        return media, latest.view_as(position_ids)
+
+    def _vectors(self, group: EmbeddedGroup) -> Tensor:
+        """The connector's vectors (M, n, D) of the media of a group."""
+        from unified.models.grafting.embedder import connect
+
+        features = group.features
+        if features.dtype != torch.float16:  # media
+            features = self._encoders[group.kind](features)
+        return connect(self.connectors[group.kind], features)  # type: ignore[arg-type]
 
     def none(self) -> Tensor:
         """Zero, with gradients of zero for every connector: for batches without media."""

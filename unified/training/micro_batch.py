@@ -43,6 +43,8 @@ class MicroBatch:
         num_positions, num_ids: that are not padding.
         deeper: the ids of depth 1 and more; None where every position holds one id.
         embedded: what stands at continuous positions.
+        spans: int64 (M, 2), [start, stop) of positions that see one another, counted over all
+            sequences; None where there are none.
     """
 
     input_ids: Tensor
@@ -59,6 +61,7 @@ class MicroBatch:
     num_ids: int
     deeper: DeeperBatch | None = None
     embedded: tuple[EmbeddedGroup, ...] = ()
+    spans: Tensor | None = None
 
     @property
     def num_first(self) -> int:
@@ -69,6 +72,14 @@ class MicroBatch:
     def weight(self) -> float:
         """Of all its positions together."""
         return float(self.weights.double().sum())
+
+    def seen_until(self) -> Tensor:
+        """Up to which position, counted over all sequences, each one sees its document: int64
+        (B * L,)."""
+        until = torch.arange(1, self.input_ids.numel() + 1, device=self.input_ids.device)
+        for start, stop in [] if self.spans is None else self.spans.tolist():
+            until[start:stop] = stop
+        return until
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on a device."""
@@ -165,7 +176,19 @@ def make_micro_batch(
         if deeper is None
         else DeeperBatch(several, deeper_groups, torch.from_numpy(state[later_order])),
         embedded=embedded_groups(sequences),
+        spans=_spans(sequences),
     )
+
+
+def _spans(sequences: Sequence[PackedSequence]) -> Tensor | None:
+    """See `MicroBatch.spans`."""
+    length = len(sequences[0].labels)
+    spans = [
+        (number * length + start, number * length + stop)
+        for number, sequence in enumerate(sequences)
+        for start, stop in sequence.spans
+    ]
+    return torch.tensor(spans, dtype=torch.int64) if spans else None
 
 
 class _Labels:

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unified.engine.backends.both_ways import check_full_attention
 from unified.formats.grammar import MODALITIES
 from unified.models.code_head import code_head
-from unified.training import document_attention
+from unified.models.grafting.layer_grafts import layer_graft_of
+from unified.models.hf_checkpoint import has_encoder
+from unified.training import bidirectional_attention, document_attention
 from unified.training.decoder_positions import positions_of
 from unified.training.depth_loss import depth_loss
 from unified.training.embedded_batch import Vectorizer
@@ -61,6 +64,7 @@ class TrainModule(nn.Module):
         z_loss: weight of the squared log-normaliser.
         router_loss: weight of what balances a mixture of experts, see `routing_of`.
         vectors: the connectors of what is read as vectors; None: there are none.
+        bidirectional: whether spans of documents are seen both ways; attention is ours then.
 
     Raises:
         ValueError: no attention keeps the documents of a sequence apart, or `router_loss` is given
@@ -74,6 +78,7 @@ class TrainModule(nn.Module):
         z_loss: float = 0.0,
         router_loss: float | None = None,
         vectors: Vectorizer | None = None,
+        bidirectional: bool = False,
     ) -> None:
         super().__init__()
         self.decoder = decoder
@@ -84,15 +89,14 @@ class TrainModule(nn.Module):
         self.balance: Tensor | None = None
         self._norm_input: Tensor | None = None
         document_attention.register()
-        names = (attention_name,) if attention_name else attentions(decoder)
-        chosen = next((name for name in names if keeps_apart(decoder, name, self.positions)), None)
-        if chosen is None:
-            raise ValueError(
-                f"{type(decoder).__name__} does not keep the documents of a sequence apart under"
-                f" attention {' or '.join(names)}; such decoders cannot be trained yet"
-            )
+        self.bidirectional = bidirectional
         inner: Any = self.positions.inner
-        use_attention(inner, chosen)
+        self.encodes = has_encoder({"model_type": decoder.config.model_type})
+        if self.encodes:  # it takes documents apart
+            chosen = str(inner.config._attn_implementation)
+        else:
+            chosen = _choose_attention(decoder, attention_name, self.positions, bidirectional)
+            use_attention(inner, chosen)
         self.by_documents = chosen == document_attention.NAME
         # transformers looks for documents in a batch of one alone where flash attention is used.
         self.flat = "flash" in chosen
@@ -118,9 +122,13 @@ class TrainModule(nn.Module):
 
     def forward(self, micro_batch: MicroBatch) -> LossOutput:
         """Losses of a micro-batch."""
-        options: dict[str, Any] = (
-            {"document_spans": micro_batch.document_spans} if self.by_documents else {}
-        )
+        options: dict[str, Any] = {}
+        if self.by_documents or self.bidirectional:
+            options["document_spans"] = micro_batch.document_spans
+        if self.bidirectional:
+            options["seen_until"] = micro_batch.seen_until()
+        if self.encodes:
+            options["spans"] = micro_batch.spans
         input_ids, position_ids = micro_batch.input_ids, micro_batch.position_ids  # (B, L)
         if self.flat:
             input_ids, position_ids = input_ids.view(1, -1), position_ids.view(1, -1)
@@ -128,7 +136,7 @@ class TrainModule(nn.Module):
         if routed:
             options["output_router_logits"] = True
         outputs = self.positions.inner(
-            **self._inputs(input_ids, micro_batch),
+            **self._inputs(input_ids, position_ids, micro_batch),
             position_ids=position_ids,
             use_cache=False,
             **options,
@@ -147,12 +155,18 @@ class TrainModule(nn.Module):
         self._norm_input = None
         return LossOutput(total, losses, norm)
 
-    def _inputs(self, input_ids: Tensor, micro_batch: MicroBatch) -> dict[str, Tensor]:
+    def _inputs(
+        self, input_ids: Tensor, position_ids: Tensor, micro_batch: MicroBatch
+    ) -> dict[str, Tensor]:
         """What the decoder reads: ids (B, L), or embeddings with vectors in their places."""
         inputs = self.positions.inputs(input_ids, micro_batch.deeper)
         if (media := vars(self.decoder).get("unified_pass_media")) is not None:
             groups = [group.at.flatten() for group in micro_batch.embedded]
             media.mark(torch.cat(groups) if groups else None, input_ids)
+            media.media, media.latest = (), None
+            graft = layer_graft_of(self.decoder)
+            if self.vectors is not None and graft is not None and graft.looks_back:
+                media.media, media.latest = self.vectors.seen(micro_batch.embedded, position_ids)
         if not micro_batch.embedded:
             return inputs
         assert self.vectors is not None
@@ -216,6 +230,29 @@ class TrainModule(nn.Module):
         return total, losses
 
 
+def _choose_attention(
+    decoder: PreTrainedModel, name: str | None, positions: Positions, bidirectional: bool
+) -> str:
+    """An `attn_implementation` under which documents stay apart; see `TrainModule`."""
+    names = (name,) if name else attentions(decoder)
+    if bidirectional:
+        if name is not None:
+            raise ValueError(
+                f"attention is {name}, but the format reads spans both ways, which attention of our"
+                " own computes; leave it out"
+            )
+        bidirectional_attention.register()
+        check_full_attention(decoder.config.get_text_config(), type(decoder).__name__)
+        names = (bidirectional_attention.NAME,)
+    chosen = next((other for other in names if keeps_apart(decoder, other, positions)), None)
+    if chosen is None:
+        raise ValueError(
+            f"{type(decoder).__name__} does not keep the documents of a sequence apart under"
+            f" attention {' or '.join(names)}; such decoders cannot be trained yet"
+        )
+    return chosen
+
+
 def attentions(decoder: PreTrainedModel) -> tuple[str, ...]:
     """Ways of attention, the fastest first: "documents" on the CPU, where the decoder's attention
     is plain; flash attention where it is installed; what transformers has by itself otherwise."""
@@ -265,9 +302,11 @@ def keeps_apart(decoder: PreTrainedModel, name: str, positions: Positions | None
         alone = [run(part) for part in ids.split(sizes, 1)]
         # Flash attention takes no float32; its documents are found as the others' are.
         use_attention(inner, "eager" if name.startswith("flash") else name)
-        options: dict[str, Any] = (
-            {"document_spans": spans} if name == document_attention.NAME else {}
-        )
+        options: dict[str, Any] = {}
+        if name in (document_attention.NAME, bidirectional_attention.NAME):
+            options = {"document_spans": spans}
+        if name == bidirectional_attention.NAME:
+            options["seen_until"] = torch.arange(1, sum(sizes) + 1, device=device)
         packed = run(ids, position_ids=position_ids, **options)
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
@@ -309,7 +348,8 @@ def _last_norm(inner: nn.Module) -> nn.Module | None:
 @torch.no_grad()
 def check_head(decoder: PreTrainedModel) -> None:
     """Raises ValueError for a decoder whose logits are not hidden states times its head's rows."""
-    if is_published(decoder):  # whose heads are known
+    encodes = has_encoder({"model_type": decoder.config.model_type})
+    if encodes or is_published(decoder):  # whose heads are known
         return
     positions = positions_of(decoder)
     head = positions.head()

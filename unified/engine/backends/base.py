@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Array",
+    "AttendedMedium",
+    "BidirectionalPosition",
     "Cache",
     "CodesDecoder",
     "ContinuousPosition",
@@ -22,10 +24,12 @@ __all__ = [
     "HiddenStates",
     "LayeredDecoder",
     "LayeredReading",
+    "OwnPosition",
     "PartLogits",
     "Position",
     "PositionCodes",
     "Ranges",
+    "attended_medium",
     "continuous_positions",
     "id_at",
 ]  # fmt: skip
@@ -59,16 +63,75 @@ class ContinuousPosition:
         return hash((self.content, self.index))
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class AttendedMedium:
+    """A position that holds an id, behind which the sequence has seen a medium: modules in the
+    decoder's layers attend to its vectors.
+
+    id: whose embedding it is. vectors: float32 (N, D). content: digest of them; two are equal where
+    id and content are.
+    """
+
+    id: int
+    vectors: Array
+    content: bytes
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AttendedMedium):
+            return NotImplemented
+        return self.id == other.id and self.content == other.content
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.content))
+
+
+def _digest(values: Array) -> bytes:
+    return hashlib.sha256(str(values.shape).encode() + values.tobytes()).digest()
+
+
 def continuous_positions(vectors: Array) -> list[ContinuousPosition]:
     """A position for each of the vectors of a medium, float32 (n, D)."""
     values = np.ascontiguousarray(vectors, np.float32)
-    content = hashlib.sha256(str(values.shape).encode() + values.tobytes()).digest()
+    content = _digest(values)
     return [ContinuousPosition(vector, content, at) for at, vector in enumerate(values)]
 
 
-Position = int | tuple[int, ...] | ContinuousPosition
+def attended_medium(id: int, vectors: Array) -> AttendedMedium:
+    """The one position of a medium whose vectors, float32 (N, D), are attended to."""
+    values = np.ascontiguousarray(vectors, np.float32)
+    return AttendedMedium(id, values, _digest(values))
+
+
+OwnPosition = int | tuple[int, ...] | ContinuousPosition | AttendedMedium
 """What a position of the decoder holds: an id; those of levels that are together, two or more, its
-embedding being the sum of theirs; or a vector in the place of an embedding."""
+embedding being the sum of theirs; a vector in the place of an embedding; or an id behind which a
+medium is seen."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BidirectionalPosition:
+    """A position of a span whose positions see one another, those behind them too.
+
+    own: what it holds. ahead: how many positions of the span stand behind it. content: digest of
+    the span. Two are equal where content and ahead are: keys and values of a position depend on the
+    whole span, so that a cached one serves no other span.
+    """
+
+    own: OwnPosition
+    ahead: int
+    content: bytes
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BidirectionalPosition):
+            return NotImplemented
+        return self.ahead == other.ahead and self.content == other.content
+
+    def __hash__(self) -> int:
+        return hash((self.ahead, self.content))
+
+
+Position = OwnPosition | BidirectionalPosition
+"""A position, of a span that is seen both ways or not."""
 
 
 def id_at(column: int, ranges: Ranges) -> int:
@@ -131,7 +194,9 @@ class Decoder(Protocol[CacheT]):
     backend: its name. batch_invariant: whether the logits behind an id are the same bits whatever
     else is in the pass, and however many ids of the sequence are. vocab_size: ids it has logits
     for. max_positions: the most ids of a sequence. One that reads continuous positions has
-    `input_width`: the numbers of a vector.
+    `input_width`: the numbers of a vector; one whose layers attend to media has `attends_media`;
+    one that reads spans whose positions see one another has `bidirectional`: see
+    `unified.engine.backends.both_ways`.
     """
 
     backend: ClassVar[str]

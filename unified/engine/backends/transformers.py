@@ -5,9 +5,9 @@ Shape legend: `N` sequences of a pass, `T` new ids of all of them, `c` of each, 
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -20,11 +20,17 @@ from unified.engine.backends.base import (
     PositionCodes,
     Ranges,
 )
-from unified.engine.backends.padded_batch import PaddedBatch, plain_layers
+from unified.engine.backends.both_ways import (
+    check_full_attention,
+    seen_mask,
+    seen_until,
+    without_spans,
+)
+from unified.engine.backends.padded_batch import plain_layers
 from unified.engine.backends.parallel_heads import ParallelHeads
+from unified.engine.backends.pass_media import latest_of, pass_media, read_media
 from unified.engine.backends.stepped_model import (
     SteppedModel,
-    check_positions,
     memory_errors,
     stretching_ropes,
 )
@@ -34,93 +40,19 @@ from unified.engine.backends.torch_positions import (
     position_array,
     without_vectors,
 )
+from unified.engine.backends.transformers_cache import TransformersCache
 from unified_base.foreign import foreign
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["TransformersCache", "TransformersDecoder"]
+__all__ = ["TransformersDecoder"]
 
 # Largest difference of hidden states, over their largest, between ways to compute them: sums come
 # out in another order, and no more. A mask or a position that is not heeded differs by tens of
 # percent.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 _HALF_TOLERANCE = 0.05
-
-
-class TransformersCache:
-    """One transformers cache for each slot, of the model's own kind.
-
-    lengths: ids in each slot. Sequences that step together lie in one padded batch until their
-    company changes.
-    """
-
-    copies_in_parts = False
-
-    def __init__(self, max_positions: int) -> None:
-        self._single: list[Any] = []
-        self._batch: PaddedBatch | None = None
-        self.lengths: list[int] = []
-        self._max_positions = max_positions
-        self._unused: list[int] = []
-
-    def allocate(self, max_ids: int) -> int:
-        """See `Cache.allocate`; memory is taken as ids come."""
-        check_positions(max_ids, self._max_positions)
-        if self._unused:
-            return self._unused.pop()
-        self._single.append(None)
-        self.lengths.append(0)
-        return len(self._single) - 1
-
-    def free(self, slot: int) -> None:
-        self.reset(slot)
-        self._unused.append(slot)
-
-    def single(self, slot: int) -> Any:
-        """transformers' own cache of one sequence; None for an empty slot."""
-        if self._batch is not None and slot in self._batch.slots:
-            self._single[slot] = self._batch.take_out(slot)
-        return self._single[slot]
-
-    def put(self, slot: int, cache: Any) -> None:
-        self._single[slot] = cache
-
-    def batch(self, slots: list[int]) -> PaddedBatch:
-        """The sequences of some slots as one batch: the last one if they are the same."""
-        if self._batch is None or self._batch.slots != slots:
-            # All others leave it, since only the last batch stays whole.
-            for slot in [] if self._batch is None else list(self._batch.slots):
-                if slot is not None:
-                    self.single(slot)
-            self._batch = PaddedBatch([self._single[slot] for slot in slots], slots)
-            for slot in slots:
-                self._single[slot] = None
-        return self._batch
-
-    def copy_prefix(
-        self, source: int, target: int, length: int | None = None, start: int = 0
-    ) -> None:
-        self.single(target)
-        self._single[target] = copy.deepcopy(self.single(source))
-        self.lengths[target] = self.lengths[source]
-        if length is not None:
-            self.truncate(target, length)
-
-    def truncate(self, slot: int, length: int) -> None:
-        """Truncate a slot; one that cannot be (sliding windows, recurrent states) is reset."""
-        if length == self.lengths[slot]:
-            return
-        cache = self.single(slot)
-        if plain_layers(cache):
-            cache.crop(length - self.lengths[slot])  # negative: so many from the end
-            self.lengths[slot] = length
-        else:
-            self.reset(slot)
-
-    def reset(self, slot: int) -> None:
-        self.single(slot)
-        self._single[slot], self.lengths[slot] = None, 0
 
 
 class TransformersDecoder:
@@ -135,12 +67,14 @@ class TransformersDecoder:
     model, whose modules keep state between calls.
 
     hf: the model. model: how it is stepped. batches: whether sequences go together. chunks: whether
-    several ids can follow others at once (Mamba of transformers reads such one by one). vocab_size,
-    max_positions: see `Decoder`.
+    several ids can follow others at once (Mamba of transformers reads such one by one).
+    attends_media: whether modules in its layers attend to media. vocab_size, max_positions: see
+    `Decoder`.
     """
 
     backend: ClassVar[str] = "transformers"
     batch_invariant: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True  # or it says why not, when a span comes
 
     def __init__(self, hf: PreTrainedModel, model: SteppedModel | None = None) -> None:
         """hf: the model; it is put in evaluation mode. model: None: a plain `SteppedModel`."""
@@ -149,11 +83,14 @@ class TransformersDecoder:
         self.vocab_size = self.model.vocab_size
         self.max_positions = self.model.max_positions
         self.input_width = self.model.input_width
+        graft = vars(hf).get("unified_layer_graft")
+        self.attends_media = getattr(graft, "attends", False)
+        self._looks_back = getattr(graft, "looks_back", False)
         # With these, the longest sequence of a batch would decide on all positions.
         self._ropes = stretching_ropes(hf)
         parameters = inspect.signature(type(self.model.module).forward).parameters
         self._takes = {name for name in ("attention_mask", "position_ids") if name in parameters}
-        self.batches, self.chunks = False, True
+        self.batches, self.chunks, self._heeds_masks = False, True, False
         self._try()
 
     def follows_weights(self) -> bool:
@@ -190,9 +127,15 @@ class TransformersDecoder:
     ) -> Tensor:
         """See `Decoder.forward`; hidden states (T, D) in the model's type, or logits (T, V)."""
         groups: dict[Any, list[int]] = {}
+        input_ids, ahead = without_spans(input_ids)
+        if any(ahead):
+            self._check_spans()
+        if self._looks_back:
+            input_ids = [self._see(cache, *row) for row in zip(slots, input_ids)]
         for index, (slot, ids) in enumerate(zip(slots, input_ids)):
             length = cache.lengths[slot] if self._ropes else 0
-            groups.setdefault((len(ids), length) if self.batches else index, []).append(index)
+            together = self.batches and not ahead[index]
+            groups.setdefault((len(ids), length) if together else index, []).append(index)
         states: list[Tensor] = [torch.empty(0)] * len(slots)
         if any(
             isinstance(position, tuple | ContinuousPosition)
@@ -206,7 +149,8 @@ class TransformersDecoder:
                 new_ids = [list(input_ids[index]) for index in indices]
                 try:
                     if len(indices) == 1:
-                        results = [self._alone(cache, group_slots[0], new_ids[0])]
+                        seen = ahead[indices[0]]
+                        results = [self._alone(cache, group_slots[0], new_ids[0], seen)]
                     else:
                         results = list(self._together(cache, group_slots, new_ids))
                 except BaseException:
@@ -217,11 +161,39 @@ class TransformersDecoder:
                     states[index] = result
             return torch.cat(states)
 
-    def _alone(self, cache: TransformersCache, slot: int, ids: Sequence[Position]) -> Tensor:
-        """One sequence: its cache grows by these ids. Hidden states (c, D)."""
+    def _see(self, cache: TransformersCache, slot: int, ids: Sequence[Position]) -> list[Position]:
+        """Keep what media a sequence sees; its new positions without those that are attended to."""
+        plain, media = read_media(ids, cache.lengths[slot], self.model.device)
+        cache.media[slot] += media
+        return plain
+
+    def _seen(self, cache: TransformersCache, slots: Sequence[int], count: int) -> dict[str, Any]:
+        """Fields of `PassMedia` for so many new positions of some sequences."""
+        if not self._looks_back:
+            return {}
+        rows, starts = [cache.media[slot] for slot in slots], [cache.lengths[s] for s in slots]
+        media, latest = latest_of(rows, starts, count, self.model.device)
+        return {"media": media, "latest": latest}
+
+    def _alone(
+        self,
+        cache: TransformersCache,
+        slot: int,
+        ids: Sequence[Position],
+        ahead: Sequence[int] | None = None,
+    ) -> Tensor:
+        """One sequence: its cache grows by these ids. Hidden states (c, D).
+
+        ahead: how many positions behind it each of them sees; None: none.
+        """
         if cache.lengths[slot] and len(ids) > 1 and not self.chunks:
             return torch.cat([self._alone(cache, slot, [id]) for id in ids])
-        outputs = self._run(ids=[ids], cache=cache.single(slot))
+        seen, masked = self._seen(cache, [slot], len(ids)), {}
+        if ahead is not None:
+            until = torch.from_numpy(seen_until(ahead, cache.lengths[slot])).to(self.model.device)
+            length = cache.lengths[slot] + len(ids)
+            masked["attention_mask"] = seen_mask(until, length, self.model.dtype)[None, None]
+        outputs = self._run(ids=[ids], cache=cache.single(slot), seen=seen, **masked)
         cache.put(slot, outputs[self.model.cache_name])
         cache.lengths[slot] += len(ids)
         return self.model.states(outputs)[0]
@@ -240,16 +212,24 @@ class TransformersDecoder:
             "position_ids": past[:, None] + torch.arange(count, device=device),  # (N, c)
         }
         chosen = {name: everything[name] for name in self._takes}
-        outputs = self._run(ids=input_ids, cache=batch.cache, **chosen)
+        seen = self._seen(cache, slots, count)
+        outputs = self._run(ids=input_ids, cache=batch.cache, seen=seen, **chosen)
         batch.grown(outputs[self.model.cache_name], count)
         for slot in slots:
             cache.lengths[slot] += count
         return self.model.states(outputs)
 
-    def _run(self, ids: Sequence[Sequence[Position]], cache: Any, **arguments: Tensor) -> Any:
+    def _run(
+        self,
+        ids: Sequence[Sequence[Position]],
+        cache: Any,
+        seen: dict[str, Any] | None = None,
+        **arguments: Tensor,
+    ) -> Any:
         plain, vectors = without_vectors(ids)
         on_device = torch.from_numpy(position_array(plain)).to(self.model.device)
-        with self.model.lock:
+        told = pass_media(self.hf, **seen) if seen else nullcontext()
+        with self.model.lock, told:
             self._reset_stretched_rope()
             return self.model.module(
                 **self.model.inputs_with(on_device, vectors),
@@ -257,6 +237,28 @@ class TransformersDecoder:
                 **{self.model.cache_name: cache},
                 **arguments,
             )
+
+    @torch.inference_mode()
+    def _check_spans(self) -> None:
+        """Raises ValueError where the model does not attend as a mask of ours says. Tried once."""
+        if self._heeds_masks:
+            return
+        name = type(self.hf).__name__
+        check_full_attention(self.hf.config.get_text_config(), name)
+        row, states = self.model.trial_rows()[0], []
+        with foreign(f"{name} takes no mask of its own for every position"):
+            for ahead in (0, len(row)):
+                until = torch.arange(1, len(row) + 1, device=self.model.device) + ahead
+                mask = seen_mask(until, len(row), self.model.dtype)[None, None]
+                outputs = self._run(ids=[row], cache=None, attention_mask=mask)
+                states.append(self.model.states(outputs)[0])
+        plain = self.model.states(self._run(ids=[row], cache=None))[0]
+        if not self._near(states[0], plain) or self._near(states[1][0], plain[0]):
+            raise ValueError(
+                f"{name} does not attend as a mask says: spans cannot be seen both ways; take"
+                " another model, or a format without `bidirectional`"
+            )
+        self._heeds_masks = True
 
     @torch.inference_mode()
     def _try(self) -> None:

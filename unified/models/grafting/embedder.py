@@ -35,17 +35,22 @@ class MediaEmbedder:
     Features of the media seen last are kept, 64 MB of them: the encoder is frozen. Vectors are
     computed anew, with the weights that the connector has now.
 
-    kind: of spans. modality: of media. is_inside: whether its parts are those of a published
-    checkpoint. Any number of threads may use it.
+    kind: of spans. modality: of media. attended: whether its vectors stand at no positions and are
+    attended to. is_inside: whether its parts are those of a published checkpoint. Any number of
+    threads may use it.
     """
 
     is_inside: ClassVar[bool] = False
 
     def __init__(
-        self, kind: str, modality: str, make: Callable[[], EmbedderParts] | EmbedderParts
+        self,
+        kind: str,
+        modality: str,
+        make: Callable[[], EmbedderParts] | EmbedderParts,
+        attended: bool = False,
     ) -> None:
         """make: the parts, or what makes them when they are first needed."""
-        self.kind, self.modality = kind, modality
+        self.kind, self.modality, self.attended = kind, modality, attended
         self._make = make
         self._features: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
         self._num_bytes = 0
@@ -83,11 +88,17 @@ class MediaEmbedder:
 
     def grid_of(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The grid of positions of a prepared medium of this shape."""
-        return self.connector.grid(self.encoder.grid(shape))
+        grid = self.connector.grid(self.encoder.grid(shape))
+        return (1,) if self.attended else grid
 
     @property
     def fixed_grid(self) -> tuple[int, ...] | None:
         """The grid of positions of every medium; None where it depends on the medium."""
+        return (1,) if self.attended else self.vectors_grid
+
+    @property
+    def vectors_grid(self) -> tuple[int, ...] | None:
+        """The grid of vectors of every medium; None where it depends on the medium."""
         grid = self.encoder.fixed_grid
         return None if grid is None else self.connector.grid(grid)
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from unified.models.grafting.embedder import MediaEmbedder
     from unified.models.grafting.encoders import FeatureEncoder
 
-__all__ = ["Graft", "add_spans", "as_graft", "make_embedders", "put_into_layers"]
+__all__ = [
+    "Graft", "add_spans", "as_graft", "attends_to_media", "make_embedders", "put_into_layers",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def as_graft(value: str | Path | Graft) -> Graft:
 
 
 def make_embedders(
-    grafts: Mapping[str, Graft], width: int, tokenizers: Container[str]
+    grafts: Mapping[str, Graft], width: int, tokenizers: Container[str], attended: bool = False
 ) -> dict[str, MediaEmbedder]:
     """Embedders by kind of span, with connectors of random weights (torch's global generator).
 
@@ -52,6 +54,7 @@ def make_embedders(
         width: of the decoder's embeddings.
         tokenizers: the modalities that have codes as well: their kind is `seen_image`, that of
             others the modality itself.
+        attended: whether the decoder's layers attend to the vectors, which stand nowhere then.
 
     Raises ValueError for what is no encoder of the modality, and an unknown connector.
     """
@@ -74,7 +77,7 @@ def make_embedders(
         if (grid := encoder.fixed_grid) is not None:
             connector.grid(grid)  # refused before anything else is made
         kind = f"seen_{modality}" if modality in tokenizers else modality
-        embedders[kind] = MediaEmbedder(kind, modality, (encoder, connector.eval()))
+        embedders[kind] = MediaEmbedder(kind, modality, (encoder, connector.eval()), attended)
     return embedders
 
 
@@ -86,13 +89,31 @@ def add_spans(format: Format, embedders: Mapping[str, MediaEmbedder]) -> Format:
     for kind, embedder in embedders.items():
         begin, end = f"<{kind}>", f"</{kind}>"
         top["markers"] += [name for name in (begin, end) if name not in top["markers"]]
-        repeat: list[Any] = [{"embeds": kind}]
+        place: dict[str, Any] = {"embeds": kind}
+        repeat: list[Any] = [{**place, "attended": True} if embedder.attended else place]
         for count in reversed(embedder.fixed_grid or ("open",)):
             repeat = [{"repeat": count, "of": repeat}]
         items = [{"marker": begin}, *repeat, {"marker": end}]
         modality = {} if kind == embedder.modality else {"modality": embedder.modality}
         top["spans"][kind] = {**modality, "items": items}
     return parse_format(write_format(top))
+
+
+def attends_to_media(layers: str | None, grafts: Mapping[str, Graft]) -> bool:
+    """Whether modules by this name attend to what is read through encoders.
+
+    Raises ValueError where they do and there is nothing to attend to.
+    """
+    if layers is None:
+        return False
+    from unified.models.grafting.layer_table import LAYER_GRAFTS
+
+    attends = layers in LAYER_GRAFTS and LAYER_GRAFTS[layers].attends
+    if attends and not grafts:
+        raise ValueError(
+            f"layers is {layers}, which attends to what an encoder reads; give see or hear, too"
+        )
+    return attends
 
 
 def put_into_layers(hf: Any, name: str, options: Mapping[str, int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,9 @@ def save_embedders(embedders: Mapping[str, Embedder], folder: Path) -> None:
         save_file(state, own / _WEIGHTS, metadata={"format": "pt"})
 
 
-def load_embedders(entry: Any, folder: Path, width: int, where: str) -> dict[str, MediaEmbedder]:
+def load_embedders(
+    entry: Any, folder: Path, width: int, where: str, attended: Container[str] = ()
+) -> dict[str, MediaEmbedder]:
     """The embedders that a model's unified.json names; their weights are read when they are needed.
 
     Args:
@@ -76,6 +78,7 @@ def load_embedders(entry: Any, folder: Path, width: int, where: str) -> dict[str
         folder: the model's.
         width: of the decoder's embeddings.
         where: for errors.
+        attended: kinds of spans whose media the decoder's layers attend to.
 
     Raises ValueError for an entry that is none, and a connector of another decoder.
     """
@@ -99,7 +102,7 @@ def load_embedders(entry: Any, folder: Path, width: int, where: str) -> dict[str
                 f" have {width} numbers; take both from the same model"
             )
         make = partial(_load_parts, folder, kind, described)
-        embedders[kind] = MediaEmbedder(kind, modality, make)
+        embedders[kind] = MediaEmbedder(kind, modality, make, kind in attended)
     return embedders
 
 

@@ -11,68 +11,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unified.engine.backends.pass_media import PassMedia, media_of
+
 __all__ = [
-    "AdaptionPrompts", "LayerGraft", "PassMedia", "VisualExpert", "attach_layer_graft",
-    "layer_graft_of", "layers_of_model", "media_of", "pass_media", "without_layer_graft",
+    "AdaptionPrompts", "LayerGraft", "VisualExpert", "attach_layer_graft", "layer_graft_of",
+    "layers_of_model", "without_layer_graft",
 ]  # fmt: skip
-
-
-@dataclass
-class PassMedia:
-    """What of a pass is of media, for modules inside layers. None: the pass holds none.
-
-    Attributes:
-        mask: bool (B, T), the positions that hold vectors.
-        latents: (B, N, D), of the medium that a row looks at.
-        seen: bool (B, T), whether the document of a position holds a medium.
-    """
-
-    mask: Tensor | None = None
-    latents: Tensor | None = None
-    seen: Tensor | None = None
-
-    def mark(self, at: NDArray[np.int64] | Tensor | None, ids: Tensor) -> None:
-        """Say which positions of the next pass hold vectors.
-
-        at: int64, counted over the pass; None: none. ids: (B, T) or (B, T, K).
-        """
-        self.mask = None
-        if at is not None:
-            where = torch.as_tensor(at, device=ids.device)
-            mask = torch.zeros(ids.shape[0] * ids.shape[1], dtype=torch.bool, device=ids.device)
-            self.mask = mask.index_fill(0, where, True).view(ids.shape[:2])
-
-
-_MEDIA = "unified_pass_media"
-
-
-def media_of(hf: nn.Module) -> PassMedia:
-    """What the passes of a model say of media, one for all its modules."""
-    media = getattr(hf, _MEDIA, None)
-    if media is None:
-        media = PassMedia()
-        object.__setattr__(hf, _MEDIA, media)
-    return media
-
-
-@contextmanager
-def pass_media(hf: nn.Module, **fields: Tensor | None) -> Iterator[None]:
-    """Say what of the passes inside the block is of media (fields of `PassMedia`)."""
-    media = media_of(hf)
-    before = copy.copy(media.__dict__)
-    media.__dict__.update(fields)
-    try:
-        yield
-    finally:
-        media.__dict__.update(before)
 
 
 def layers_of_model(hf: Any) -> nn.ModuleList:
@@ -96,11 +45,14 @@ class LayerGraft(nn.Module):
     Attributes:
         name: by which it is asked for and saved.
         options: what it was made with.
-        in_engine: whether a model that holds it can be sampled: it needs no more of a pass than
-            which of its positions hold vectors.
+        looks_back: whether it must know of a pass which media the sequences have seen before,
+            and not only which of its positions hold vectors.
+        attends: whether it attends to the vectors of a medium, which then stand at no position of
+            the sequence but the medium's one.
     """
 
-    in_engine: ClassVar[bool] = True
+    looks_back: ClassVar[bool] = False
+    attends: ClassVar[bool] = False
 
     name: ClassVar[str]
     defaults: ClassVar[Mapping[str, Any]] = {}

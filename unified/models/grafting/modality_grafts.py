@@ -11,12 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from unified.models.grafting.layer_grafts import (
-    LayerGraft,
-    PassMedia,
-    layers_of_model,
-    media_of,
-)
+from unified.engine.backends.pass_media import PassMedia, SeenMedium, media_of
+from unified.models.grafting.layer_grafts import LayerGraft, layers_of_model
 
 __all__ = ["GatedCrossAttention", "ModalityAdapters"]
 
@@ -42,7 +38,8 @@ class _Before(nn.Module):
 
 
 class _CrossAttention(nn.Module):
-    """Flamingo's block: attention to latents and a feed-forward net, each behind tanh of a gate."""
+    """Flamingo's block: attention to the last medium and a feed-forward net, each behind tanh of a
+    gate. Positions that no medium stands before leave it as they came."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -56,19 +53,48 @@ class _CrossAttention(nn.Module):
         self.attention_gate, self.ff_gate = (nn.Parameter(torch.zeros(1)) for _ in range(2))
 
     def forward(self, x: Tensor, media: PassMedia) -> Tensor:
-        if media.latents is None:
+        if media.latest is None or media.latest.shape != x.shape[:2]:
             return x
-        latents = media.latents.to(x.dtype)
-        attended, _ = self.attention(self.norm(x), latents, latents, need_weights=False)
-        x = x + torch.tanh(self.attention_gate) * attended
+        flat, latest = x.flatten(0, 1), media.latest.flatten()  # (B T, D)
+        for number, medium in enumerate(media.media):
+            at = (latest == number).nonzero()[:, 0]
+            if medium.vectors is not None and len(at):
+                flat = flat.index_copy(0, at, self._looking(flat[at], medium))
+        return flat.view_as(x)
+
+    def _looking(self, x: Tensor, medium: SeenMedium) -> Tensor:
+        """Positions (T, D) behind a medium."""
+        key, value = self._projected(medium, x.dtype)  # (A, N, C)
+        weight = self.attention.in_proj_weight[: x.shape[-1]]
+        query = self._by_head(nn.functional.linear(self.norm(x), weight))
+        attended = nn.functional.scaled_dot_product_attention(query[None], key[None], value[None])
+        merged = self.attention.out_proj(attended[0].transpose(0, 1).flatten(1))
+        x = x + torch.tanh(self.attention_gate) * merged
         fed: Tensor = self.feed_forward(self.ff_norm(x))
         return x + torch.tanh(self.ff_gate) * fed
+
+    def _projected(self, medium: SeenMedium, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Keys and values of a medium; in sampling they are computed once."""
+        known = medium.projected.get(id(self)) if torch.is_inference_mode_enabled() else None
+        if known is not None:
+            return known
+        assert medium.vectors is not None
+        _, *weights = self.attention.in_proj_weight.chunk(3)
+        vectors = medium.vectors.to(weights[0].device, dtype)
+        key, value = (self._by_head(nn.functional.linear(vectors, weight)) for weight in weights)
+        if torch.is_inference_mode_enabled():
+            medium.projected[id(self)] = key, value
+        return key, value
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(T, D) -> (A, T, C)."""
+        return x.unflatten(-1, (self.attention.num_heads, -1)).transpose(0, 1)
 
 
 class _Wrapping(LayerGraft):
     """A module before some layers."""
 
-    in_engine = False  # what a row has seen before a pass is not told to it yet
+    looks_back = True
     every: int = 1
     modules_before: nn.ModuleList
 
@@ -88,11 +114,12 @@ class _Wrapping(LayerGraft):
 class GatedCrossAttention(_Wrapping):
     """Flamingo's gated cross-attention (arXiv:2204.14198) before every few layers.
 
-    What the gates let through begins at nothing. every: of how many layers one has it. heads: of
-    its attention.
+    A position attends to the last medium before it. What the gates let through begins at nothing.
+    every: of how many layers one has it. heads: of its attention.
     """
 
     name = "gated-cross-attention"
+    attends = True
     defaults: ClassVar[Mapping[str, Any]] = {"every": 4, "heads": 8}
 
     def __init__(self, hf: Any, **options: Any) -> None:
@@ -107,7 +134,7 @@ class GatedCrossAttention(_Wrapping):
 
 
 class _MixedAdapter(nn.Module):
-    """Two bottlenecks, mixed by a router that reads which modality the document is of."""
+    """Two bottlenecks, mixed by a router that reads whether the document has shown a medium yet."""
 
     def __init__(self, width: int, rank: int) -> None:
         super().__init__()
@@ -121,10 +148,7 @@ class _MixedAdapter(nn.Module):
         self.router = nn.Linear(width, 2)
 
     def forward(self, x: Tensor, media: PassMedia) -> Tensor:
-        seen = media.seen
-        if seen is None:
-            seen = x.new_zeros(x.shape[:-1], dtype=torch.bool)
-        mix = torch.softmax(self.router(self.modality), -1)[seen.long()]  # (B, T, 2)
+        mix = torch.softmax(self.router(self.modality), -1)[media.seen(x).long()]  # (B, T, 2)
         parts = [up(nn.functional.silu(down(x))) for down, up in zip(self.down, self.up)]
         return x + mix[..., :1] * parts[0] + mix[..., 1:] * parts[1]
 

@@ -12,7 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unified.engine.backends.base import ContinuousPosition, Position
+from unified.engine.backends.base import (
+    BidirectionalPosition,
+    ContinuousPosition,
+    OwnPosition,
+    Position,
+)
+from unified.engine.backends.both_ways import seen_until
 from unified.engine.backends.torch_positions import NO_ID, position_array
 from unified.engine.backends.torch_static.paged_attention import (
     FEW,
@@ -39,7 +45,8 @@ Piece = tuple[int, Sequence[Position], int]
 def pieces_of(
     cache: PagedCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]], limit: int
 ) -> list[list[Piece]]:
-    """Passes of at most `limit` new ids each, in order; what is longer is cut."""
+    """Passes of at most `limit` new ids each, in order; what is longer is cut, but for a span that
+    is seen both ways."""
     passes: list[list[Piece]] = [[]]
     left = limit
     for slot, ids in zip(slots, input_ids):
@@ -51,9 +58,11 @@ def pieces_of(
                 passes.append([])
                 left = limit
             part = ids[start : start + left]
+            if isinstance(last := part[-1], BidirectionalPosition) and last.ahead:
+                part = ids[start : start + len(part) + last.ahead]
             passes[-1].append((slot, part, past + start))
             start += len(part)
-            left -= len(part)
+            left = max(0, left - len(part))
     return passes
 
 
@@ -93,20 +102,22 @@ def written(cache: PagedCache, pieces: Sequence[Piece]) -> Ints:
 def prefill_layout(
     cache: PagedCache,
     pieces: Sequence[Piece],
-    row: Sequence[Position],
+    row: Sequence[OwnPosition],
     device: torch.device,
     flash: bool,
+    ahead: Sequence[Sequence[int] | None],
 ) -> tuple[Tensor, Tensor, PassLayout]:
     """A pass of any pieces: ids (1, T) or (1, T, K), positions (1, T), and where they belong.
 
-    row: what the positions of the pieces hold, with any id where that is a vector.
+    row: what the positions of the pieces hold, with any id where that is a vector. ahead: for each
+    piece how many positions behind it each of its own sees; None: none.
     """
     (ids,) = position_array([row])
     counts = [len(part) for _, part, _ in pieces]
     lengths = np.array([past + len(part) for _, part, past in pieces], np.int64)
     slots = [slot for slot, _, _ in pieces]
     arrays = [ids, positions(pieces), written(cache, pieces)]
-    if flash:
+    if flash and not any(ahead):
         width = cache.pages_of(int(lengths.max()))
         arrays += [np.cumsum([0, *counts]), lengths, table(cache, slots, width)]
         on_device = to_device(arrays, device)
@@ -116,23 +127,30 @@ def prefill_layout(
     starts_of = np.cumsum([0, *counts])
     groups: dict[object, list[int]] = {}
     for index, count in enumerate(counts):
-        groups.setdefault(count if count <= FEW else (index,), []).append(index)
+        few = count <= FEW and not ahead[index]
+        groups.setdefault(count if few else (index,), []).append(index)
     for indices in groups.values():
-        count = counts[indices[0]]
+        count, seen = counts[indices[0]], ahead[indices[0]]
         width = cache.pages_of(int(lengths[indices].max()))
+        until = np.zeros((1, 0), np.int64)
+        if seen:
+            until = seen_until(seen, pieces[indices[0]][2])[None]
         arrays += [
             starts_of[indices][:, None] + np.arange(count),
             table(cache, [slots[index] for index in indices], width),
             lengths[indices],
+            until,
         ]
     on_device = to_device(arrays, device)
     every = []
     for number, indices in enumerate(groups.values()):
-        rows, pages, used = on_device[3 + 3 * number : 6 + 3 * number]
+        rows, pages, used, seen_keys = on_device[3 + 4 * number : 7 + 4 * number]
         whole = None if len(groups) == 1 else rows
         first = _first_page(cache, slots[indices[0]], pages.shape[1], len(indices))
-        fresh = len(indices) == 1 and not pieces[indices[0]][2]
-        every.append(SameCount(counts[indices[0]], whole, pages, used, first, fresh))
+        spanned = ahead[indices[0]] is not None
+        fresh = len(indices) == 1 and not pieces[indices[0]][2] and not spanned
+        until_of = seen_keys if spanned else None
+        every.append(SameCount(counts[indices[0]], whole, pages, used, first, fresh, until_of))
     return on_device[0][None], on_device[1][None], PassLayout(on_device[2], every)
 
 

@@ -48,6 +48,8 @@ class SameCount:
     they are the whole pass in order. table: their pages, int64 (N, P). lengths: int64 (N,), with
     the new ids. first_page: of a single sequence whose pages lie side by side, which is read in
     place; None: pages are gathered. fresh: of a single sequence that has nothing before these ids.
+    until: int64 (N, c), how many keys each new id sees where that is more than those up to its own
+    (`both_ways`); None: those.
     """
 
     count: int
@@ -56,6 +58,7 @@ class SameCount:
     lengths: Tensor
     first_page: int | None = None
     fresh: bool = False
+    until: Tensor | None = None
     _masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
 
     def mask(self, length: int, heads: int, window: int | None, dtype: torch.dtype) -> Tensor:
@@ -68,7 +71,8 @@ class SameCount:
             device, count = self.lengths.device, self.count
             at = torch.arange(length, device=device)
             position = (self.lengths - count)[:, None] + torch.arange(count, device=device)
-            hidden = at > position[..., None]  # (N, c, L)
+            seen = position + 1 if self.until is None else self.until
+            hidden = at >= seen[..., None]  # (N, c, L)
             if window is not None:
                 hidden |= at <= position[..., None] - window
             one_head = torch.zeros(hidden.shape, dtype=dtype, device=device)

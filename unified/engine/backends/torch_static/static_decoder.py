@@ -28,6 +28,7 @@ from unified.engine.backends.base import (
     PositionCodes,
     Ranges,
 )
+from unified.engine.backends.both_ways import check_full_attention, without_spans
 from unified.engine.backends.device_choice import DeviceChoice
 from unified.engine.backends.parallel_heads import ParallelHeads
 from unified.engine.backends.stepped_model import SteppedModel, memory_errors
@@ -79,6 +80,7 @@ class TorchStaticDecoder:
 
     backend: ClassVar[str] = "torch_static"
     batch_invariant: ClassVar[bool] = False
+    bidirectional: ClassVar[bool] = True  # or it says why not, when a span comes
 
     def __init__(
         self, hf: PreTrainedModel, model: SteppedModel | None = None, graphs: bool = True
@@ -155,8 +157,11 @@ class TorchStaticDecoder:
         self, cache: PagedCache, slots: Sequence[int], input_ids: Sequence[Sequence[Position]]
     ) -> Tensor:
         """See `Decoder.forward`; hidden states (T, D) on the device, in the model's type."""
-        several = [len(p) for ids in input_ids for p in ids if isinstance(p, tuple)]
-        vectors = any(isinstance(p, ContinuousPosition) for ids in input_ids for p in ids)
+        plain, ahead = without_spans(input_ids)
+        if spans := any(ahead):
+            check_full_attention(self.hf.config.get_text_config(), type(self.hf).__name__)
+        several = [len(p) for ids in plain for p in ids if isinstance(p, tuple)]
+        vectors = any(isinstance(p, ContinuousPosition) for ids in plain for p in ids)
         if several or vectors:
             self.model.check_sums()
         if several:
@@ -165,7 +170,8 @@ class TorchStaticDecoder:
         states = []
         with memory_errors():
             for pieces in layouts.pieces_of(cache, slots, input_ids, limit):
-                if self.graphs and not vectors and all(len(ids) <= FEW for _, ids, _ in pieces):
+                few = not vectors and not spans and all(len(ids) <= FEW for _, ids, _ in pieces)
+                if self.graphs and few:
                     states.append(self._decode(cache, pieces))
                 else:
                     states.append(self._prefill(cache, pieces))
@@ -174,8 +180,9 @@ class TorchStaticDecoder:
             return states[0] if len(states) == 1 else torch.cat(states)
 
     def _prefill(self, cache: PagedCache, pieces: Sequence[layouts.Piece]) -> Tensor:
-        (row,), vectors = without_vectors([[p for _, part, _ in pieces for p in part]])
-        inputs = layouts.prefill_layout(cache, pieces, row, self.model.device, self.flash)
+        plain, ahead = without_spans([part for _, part, _ in pieces])
+        (row,), vectors = without_vectors([[p for part in plain for p in part]])
+        inputs = layouts.prefill_layout(cache, pieces, row, self.model.device, self.flash, ahead)
         return self._run(cache, *inputs, vectors)
 
     def _decode(self, cache: PagedCache, pieces: Sequence[layouts.Piece]) -> Tensor:
