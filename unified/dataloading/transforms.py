@@ -16,6 +16,7 @@ from unified.dataloading.pairs_as_tasks import lay_out_by_task
 from unified.dataloading.source import Source
 from unified.dataloading.stored_codes import Stored
 from unified.dataloading.tokenized_document import TokenizedDocument
+from unified.tasks.shots import num_prompt_segments
 from unified.tasks.task_table import Tasks
 from unified_data.document import Text
 
@@ -39,19 +40,6 @@ class Draws:
         bits = draw("sample", seed, source, epoch, sample)
         order, drop, alone = ((bits >> shift & (1 << 32) - 1) / 2**32 for shift in (0, 32, 64))
         return cls(order, drop, alone, bits >> 128)
-
-
-def num_prompt_segments(segments: Sequence[Stored]) -> int:
-    """How many segments stand before the last response; 0 where there is no prompt."""
-    roles = [segment.role for segment in segments]
-    if not any(roles):
-        return 1 if len(segments) == 2 else 0
-    count = len(roles)
-    while count and roles[count - 1] != "response":
-        count -= 1
-    while count and roles[count - 1] == "response":
-        count -= 1
-    return count
 
 
 def reverse(segments: Sequence[Stored]) -> list[Stored] | None:

@@ -35,7 +35,7 @@ from unified.engine.stop import StopFinder
 from unified.engine.text_scores import TextScore, certain
 from unified.formats.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
 from unified.formats.grammar import Grammar
-from unified.formats.limits import Limits
+from unified.formats.limits import BudgetError, Limits
 from unified.formats.modality_ids import MODALITIES, USUAL
 from unified.vocabulary.text_tokenizer import TextTokenizer
 
@@ -233,7 +233,7 @@ class ActiveRequest:
         later = self._min_ids_from(self.segment_index + 1, slot.kind, slot.role)
         left = self.max_ids - len(self.ids) - later
         if left < 1:
-            raise ValueError(
+            raise BudgetError(
                 f"{len(self.ids)} ids stand before segment {self.segment_index} and {later} must"
                 f" follow it, which leaves nothing of a budget of {self.max_ids}; raise max_ids"
             )

@@ -20,6 +20,10 @@ from unified_data.segments import media_class, modalities
 UNLIMITED = 1 << 62  # a budget no sequence reaches
 
 
+class BudgetError(ValueError):
+    """What is asked for does not fit a budget of ids."""
+
+
 @dataclass(frozen=True)
 class SpanLimits:
     """What the spans of one modality may be.

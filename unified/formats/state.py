@@ -23,7 +23,7 @@ from unified.formats.coded import (
 )
 from unified.formats.compiled import CompiledFormat
 from unified.formats.document_state import At, DocumentState
-from unified.formats.limits import FREE, Limits
+from unified.formats.limits import FREE, BudgetError, Limits
 from unified.formats.span_stages import OpenStage, PositionRest
 from unified.formats.span_state import SpanState
 from unified.formats.state_words import StateWords
@@ -162,7 +162,7 @@ class State(StateWords):
         if least is None:
             raise ValueError(f"the limits allow nothing at position {self.position}: {limits}")
         if self._left < least:
-            raise ValueError(
+            raise BudgetError(
                 f"a budget of {self._left} ids is too small at position {self.position}: "
                 f"the limits need at least {least}, the end included; raise max_ids"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from unified.engine.request import Sampling
+from unified.formats.limits import BudgetError
 from unified.models.grounding import NamedBox, boxes_in, fit_box
 from unified.models.known_pictures import KnownPictures
 from unified.sequence.preprocess import fit_picture, fit_sound, fit_video
 from unified.sequence.sequencer import Sequencer
-from unified.tasks.asking import Inputs, ask_document, form_of
+from unified.tasks.asking import Inputs, Shot, ask_document, form_of
 from unified.tasks.choices import Choices, choose_sampling
 from unified.tasks.penalties import check_penalties
 from unified.tasks.response import Response, response_of
+from unified.tasks.shots import MOST_SHOTS, check_in_a_row, shot_of
 from unified.tasks.task import Task, Verb
 from unified.tasks.task_plugin import Reading, load_plugin
 from unified.tasks.task_table import Tasks
-from unified_base.arguments import real
+from unified_base.arguments import real, several
 from unified_base.frame_times import uniform_frames
+from unified_base.text import counted
 from unified_data.document import Audio, Document, Image, Slot, Text, Video
 
 if TYPE_CHECKING:
@@ -87,6 +90,14 @@ class AskedRequest:
         assert text is not None
         return boxes_in(document.segments[len(self.document) - 1 :], text, image, size)
 
+    def explain(self, error: BudgetError) -> ValueError:
+        """The error that a user is told where the request does not fit."""
+        if not (number := len(self.inputs.shots)):
+            return error
+        fewer = "fewer shots" if number > 1 else "no shot"
+        return ValueError(f"the request does not fit behind {counted(number, 'shot')}: {error}, or"
+                          f" give {fewer}")  # fmt: skip
+
     def response(self, document: Document) -> Response:
         """The answer in a document that came of it, apart from its thoughts.
 
@@ -132,6 +143,8 @@ def build_request(
 
     task = form_of(whole, inputs)
     inputs, changes = _fit_media(task, inputs, sequencer)
+    inputs, of_shots = _fit_shots(task, inputs, choices.get("shots") or (), sequencer)
+    changes = (*changes, *of_shots)
     strange = _strange(task, inputs, sequencer, directory)
     if strange is not None:
         changes = (*changes, strange)
@@ -142,6 +155,8 @@ def build_request(
     )
     check_penalties(chosen, (task.sampling_over(sampling),), kinds)
     document = ask_document(whole, inputs)
+    if inputs.shots:
+        check_in_a_row(document, len(inputs.shots), sequencer)
     return AskedRequest(
         verb, document, chosen, negative, inputs, (*notes, *changes), finish, task, strange
     )
@@ -159,6 +174,8 @@ def build_document_request(
         raise ValueError("the document has no slots, so there is nothing to sample; add a Slot")
     spans = sequencer.grammar.format.spans
     kinds = {kind: span.modality for kind, span in spans.items()}
+    if choices.get("shots"):
+        raise ValueError("shots are of verbs; put their segments into the document, before the slot")
     chosen, negative = choose_sampling(sorted(answers), sampling, kinds, choices)
     return AskedRequest(None, document, chosen, negative, Inputs(), (), _nothing)
 
@@ -245,6 +262,41 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
         inputs = replace(inputs, video=video)
         notes = (*notes, *of_video)
     return inputs, notes
+
+
+def _fit_shots(
+    task: Task, inputs: Inputs, documents: Sequence[Document], sequencer: Sequencer
+) -> tuple[Inputs, tuple[str, ...]]:
+    """Inputs with documents as their shots, media as the model's tokenizers take them; notes."""
+    shots: list[Shot] = []
+    notes: dict[str, None] = {}
+    if len(documents := several("shots", documents, Document)) > MOST_SHOTS:
+        raise ValueError(f"shots is {len(documents):,} documents, expected {MOST_SHOTS} at most")
+    for number, document in enumerate(documents):
+        try:
+            shot = shot_of(task, document.segments)
+            fitted, changes = _fit_media(task, shot.inputs, sequencer)
+            answer = []
+            for segment in shot.answer:
+                own, of_answer = _fit_segment(task, segment, sequencer)
+                answer.append(own)
+                changes = (*changes, *of_answer)
+        except ValueError as error:
+            raise ValueError(f"shot {number}: {error}") from None
+        shots.append(Shot(fitted, tuple(answer)))
+        notes.update(dict.fromkeys(f"shots: {each}" for each in changes))
+    return replace(inputs, shots=tuple(shots)), tuple(notes)
+
+
+def _fit_segment(task: Task, segment: Any, sequencer: Sequencer) -> tuple[Any, tuple[str, ...]]:
+    """A segment of an answer as the model's tokenizers take it."""
+    if isinstance(segment, Image):
+        return _fit_given(task, segment, sequencer)
+    if isinstance(segment, Audio):
+        rate = sequencer.tokenizer("audio").sample_rate
+        waveform, notes = fit_sound(segment.waveform, segment.sample_rate, rate)
+        return Audio(waveform, rate), notes
+    return segment, ()
 
 
 _MOST_PICTURES = 8
