@@ -13,6 +13,7 @@ import typer
 
 from unified.cli.asking import answers, fill, with_thought
 from unified.cli.options import (
+    AnswerChosen,
     ArticleChosen,
     Chosen,
     Opening,
@@ -20,6 +21,7 @@ from unified.cli.options import (
     Size,
     TextChosen,
     Thought,
+    VerbChosen,
 )
 from unified.cli.question import CommandQuestion
 from unified.cli.terminal import (
@@ -46,7 +48,7 @@ Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How
 def speak(
     output: Output,
     opening: ServerOpening,
-    choices: Chosen,
+    choices: VerbChosen,
     text: Annotated[str | None, typer.Argument(help="What to say.")] = None,
     picture: Annotated[
         Path | None,
@@ -91,7 +93,7 @@ def speak(
 def listen(
     sound: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, MP3, AIFF, AU or CAF.")],
     opening: ServerOpening,
-    choices: TextChosen,
+    choices: AnswerChosen,
     thought: Thought = False,
     seed: Seed = 0,
     as_json: AsJson = False,

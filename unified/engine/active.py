@@ -33,6 +33,7 @@ from unified.engine.sampler import FULL, SpanSampling
 from unified.engine.speculative import Drafter
 from unified.engine.stop import StopFinder
 from unified.engine.text_scores import TextScore, certain
+from unified.engine.thoughts import ThoughtBudget
 from unified.formats.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
 from unified.formats.grammar import Grammar
 from unified.formats.limits import BudgetError, Limits
@@ -107,6 +108,11 @@ class ActiveRequest:
         self._loops = LoopFinder(sampling.max_repeats) if sampling.max_repeats else None
         self._num_sampled_text = 0  # ids of the open text that were chosen
         self._cut_reported = False  # whether the open text was cut short
+        self._thought: ThoughtBudget | None = None
+        if sampling.max_thought_ids is not None:
+            self._thought = ThoughtBudget(
+                sampling.max_thought_ids, sampling.thought_ends, text_tokenizer, grammar.vocabulary
+            )
         self._stop_finder = None
         if sampling.stop:
             if text_tokenizer is None:
@@ -174,6 +180,9 @@ class ActiveRequest:
                     self._fill(given_id)
                     continue
                 allowed = self.state.allowed()
+                if self._thought and (mark_id := self._thought.next_id(allowed)) is not None:
+                    self._fill(mark_id)
+                    continue
                 if len(allowed) > 1 or allowed[0][1] - allowed[0][0] > 1:
                     self._choose_next()
                     return
@@ -289,6 +298,21 @@ class ActiveRequest:
         elif slot.kind == "text" and self._num_sampled_text == self.sampling.max_text_ids:
             self._cut_text("max_text_ids")
             self._close("text")
+        elif slot.kind == "text" and self._thought is not None:
+            self._bound_thought(ids, self._thought)
+
+    def _bound_thought(self, ids: tuple[int, ...], thought: ThoughtBudget) -> None:
+        """End the thought that a text is, or begins with, at its budget."""
+        following = self.request.segments[self.segment_index + 1 : self.segment_index + 2]
+        is_whole = bool(following) and isinstance(following[0], CodedSlot)
+        if is_whole and self._num_sampled_text < thought.most:
+            return
+        if not is_whole and not thought.push(ids):
+            return
+        cut = CutShort("max_thought_ids", self._num_sampled_text)
+        self.steps.append(Step(self.number, cut, True, self.segment_index))
+        if is_whole:
+            self._close("text")
 
     def _cut_text(self, reason: str) -> None:
         if not self._cut_reported:
@@ -299,6 +323,8 @@ class ActiveRequest:
     def _begin_text(self) -> None:
         """Reset what was counted of the text before."""
         self._num_sampled_text, self._cut_reported = 0, False
+        if self._thought is not None:
+            self._thought.reset()
         if self._loops:
             self._loops.reset()
 

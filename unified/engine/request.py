@@ -61,6 +61,10 @@ class Sampling:
         max_text_ids: of each text slot; None: `max_ids` alone.
         max_repeats: a text ends once its last ids are this many copies of one phrase, and at least
             48 ids (see `loops`); 0: loops do not end a text.
+        max_thought_ids: of what is written before an answer: of a text slot that another slot
+            follows, which ends there, and of a text up to the first of `thought_ends`, which is
+            then written for the model (see `thoughts`); None: thoughts count as texts alone.
+        thought_ends: marks that end the thought which a text slot begins with, such as "</think>".
         stop: strings that end a text slot; they are cut off.
         top_logprobs: log probabilities of sampled text ids come with their texts, each with so many
             of the likeliest in its place, 0 to 20 (`text_scores`); None: none come.
@@ -77,6 +81,8 @@ class Sampling:
     max_text_ids: int | None = 512
     max_repeats: int = 4
     stop: tuple[str, ...] = ()
+    max_thought_ids: int | None = None
+    thought_ends: tuple[str, ...] = ()
     top_logprobs: int | None = None
     max_rows: int = 64
 
@@ -93,6 +99,8 @@ class Sampling:
             "max_text_ids": whole_or_none("max_text_ids", self.max_text_ids, 1),
             "max_repeats": whole("max_repeats", self.max_repeats, 0, expected=_REPEATS),
             "stop": texts("stop", self.stop),
+            "max_thought_ids": whole_or_none("max_thought_ids", self.max_thought_ids, 1),
+            "thought_ends": texts("thought_ends", self.thought_ends),
             "top_logprobs": whole_or_none("top_logprobs", self.top_logprobs, 0, MOST_LOGPROBS),
             "max_rows": whole("max_rows", self.max_rows, 1),
         }
@@ -114,7 +122,8 @@ class Sampling:
         modes = {name: getattr(self, name).to_json() for name in MODES}
         spans = {kind: own.to_json() for kind, own in self.spans.items()}
         rest = {name: getattr(self, name) for name in vars(self) if name not in modes}
-        return {**modes, **rest, "spans": spans, "stop": list(self.stop)}
+        return {**modes, **rest, "spans": spans, "stop": list(self.stop),
+                "thought_ends": list(self.thought_ends)}  # fmt: skip
 
     @classmethod
     def from_json(cls, obj: Any, where: str = "sampling") -> Sampling:
@@ -189,7 +198,8 @@ class Request:
 
 @dataclass(frozen=True)
 class CutShort:
-    """A text did not end by itself, but for `reason`: "loop", "max_text_ids" or "max_ids".
+    """A text did not end by itself, but for `reason`: "loop", "max_text_ids" or "max_ids"; or its
+    thought did not, but for "max_thought_ids".
 
     ids: sampled ones that it had by then.
     """

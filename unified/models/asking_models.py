@@ -153,6 +153,8 @@ def build_request(
     chosen, negative = choose_sampling(
         (task.slot.kind,), task.sampling_over(sampling), kinds, choices, task.negative
     )
+    if chosen.max_thought_ids is not None and not chosen.thought_ends:
+        chosen = replace(chosen, thought_ends=task.thought_ends)
     check_penalties(chosen, (task.sampling_over(sampling),), kinds)
     document = ask_document(whole, inputs)
     if inputs.shots:
