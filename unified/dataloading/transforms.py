@@ -22,6 +22,8 @@ from unified_data.document import Text
 
 __all__ = ["Draws", "num_prompt_segments", "reverse", "transform"]
 
+_WRITTEN = ("response", "middle", "call")  # roles of what a model writes
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -70,7 +72,7 @@ def _weighted(segments: Sequence[Stored], split: int, loss: str) -> Sequence[Sto
     if loss == "document":
         return segments
     if any(segment.role for segment in segments):
-        wanted = [segment.role == "response" for segment in segments]
+        wanted = [segment.role in _WRITTEN for segment in segments]
     else:
         wanted = [index >= split for index in range(len(segments))]
     return [

@@ -26,6 +26,7 @@ from unified.engine.request import (
     Sampling,
     Step,
     least_ids,
+    may_call,
     next_given,
     slot_limits,
 )
@@ -108,11 +109,7 @@ class ActiveRequest:
         self._loops = LoopFinder(sampling.max_repeats) if sampling.max_repeats else None
         self._num_sampled_text = 0  # ids of the open text that were chosen
         self._cut_reported = False  # whether the open text was cut short
-        self._thought: ThoughtBudget | None = None
-        if sampling.max_thought_ids is not None:
-            self._thought = ThoughtBudget(
-                sampling.max_thought_ids, sampling.thought_ends, text_tokenizer, grammar.vocabulary
-            )
+        self._thought = ThoughtBudget.of(sampling, text_tokenizer, grammar.vocabulary)
         self._stop_finder = None
         if sampling.stop:
             if text_tokenizer is None:
@@ -201,9 +198,11 @@ class ActiveRequest:
             and (segment.kind == "any" or self.grammar.separator is None)
             and (segment.role or self.grammar.format.start) == self.state.role
         )
+        # The role is the model's choice where it may call a tool instead.
+        chooses = may_call(segment, self.sampling, self.grammar, self.state.role)
         if continues:
             self._continued = (self._num_text_ids, self.segment_index)
-        else:
+        elif not chooses:
             for id in self.state.segment_prefix(segment.kind, segment.role):
                 self._push(id)
         if not isinstance(segment, CodedSlot):
@@ -228,7 +227,7 @@ class ActiveRequest:
             self.usage["prompt_ids"] = len(self.ids)
             self.prompt_positions = len(self.branches[FULL].positions)
         role = segment.role or self.grammar.format.start
-        self._guidance.begin_slot(segment.kind, role, continues)
+        self._guidance.begin_slot(segment.kind, role, continues or chooses)
         self.slot = segment
         self.stop = None
         if segment.kind == "text":

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from unified.engine.request import Sampling
 from unified.engine.stop import StopFinder
 from unified.vocabulary.block import Ranges
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -24,25 +25,30 @@ class ThoughtBudget:
     most: ids of a thought.
     """
 
-    def __init__(
-        self,
-        most: int,
-        ends: Sequence[str],
-        tokenizer: TextTokenizer | None,
-        vocabulary: Vocabulary,
-    ) -> None:
-        """ends: the marks; the first is written where the budget ends a thought. (): a thought
-        is a text of its own. Raises ValueError for marks without a tokenizer."""
-        if ends and tokenizer is None:
-            raise ValueError("thought_ends need the text tokenizer; give it to the sampler")
+    def __init__(self, most: int, finder: StopFinder | None, mark: Sequence[int]) -> None:
+        """finder: of the marks; None: a thought is a text of its own. mark: ids of the one that is
+        written where the budget ends a thought."""
         self.most = most
-        self._finder: StopFinder | None = None
-        self._mark: list[int] = []
-        if tokenizer is not None and ends:
-            self._finder = StopFinder(tokenizer, ends)
-            codes = np.array(tokenizer.encode(ends[0]), np.int64)
-            self._mark = vocabulary.to_ids("text", codes).tolist()
+        self._finder, self._mark = finder, mark
         self.reset()
+
+    @classmethod
+    def of(
+        cls, sampling: Sampling, tokenizer: TextTokenizer | None, vocabulary: Vocabulary
+    ) -> ThoughtBudget | None:
+        """What the parameters of a request ask for; None: nothing.
+
+        Raises ValueError for marks without a tokenizer.
+        """
+        if sampling.max_thought_ids is None:
+            return None
+        if not (ends := sampling.thought_ends):
+            return cls(sampling.max_thought_ids, None, ())
+        if tokenizer is None:
+            raise ValueError("thought_ends need the text tokenizer; give it to the sampler")
+        codes = np.array(tokenizer.encode(ends[0]), np.int64)
+        mark = vocabulary.to_ids("text", codes).tolist()
+        return cls(sampling.max_thought_ids, StopFinder(tokenizer, ends), mark)
 
     def reset(self) -> None:
         """Begin another text."""

@@ -149,6 +149,7 @@ class State(StateWords):
         self._text_over = False
         if limits is not None and self._at != At.END:
             self.finished = False  # what they ask for is still to come
+        self._choosing = self._rules.limits.calls is not None and self.role != self._own_role
         self.n_started = int(goes_on and self._at == At.TEXT)
         if self._span is not None:
             self._span.lift()
@@ -302,8 +303,9 @@ class State(StateWords):
             self.finished = True
             events = (End(),)
         if role is not None:
-            self.role = role
-            self._path = ()
+            self.role, self._choosing, self._path = role, False, ()
+            if role == self._rules.limits.calls:  # what is still required comes after its result
+                self._required, self._required_ids, self._text_over = {}, 0, False
             self._at = At.AFTER_ROLE
             return (*events, RoleChange(role))
         if not any(len(path) > len(self._path) for path in self._ahead()):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from unified_tokenizers.base import ImageTokenizer
 
 __all__ = ["AskedRequest", "Outlook", "build_document_request", "build_request", "fit_image",
+           "fit_segment",
            "reply_choices"]  # fmt: skip
 
 _MOST_SECONDS = 86_400.0  # of a reply
@@ -280,7 +281,7 @@ def _fit_shots(
             fitted, changes = _fit_media(task, shot.inputs, sequencer)
             answer = []
             for segment in shot.answer:
-                own, of_answer = _fit_segment(task, segment, sequencer)
+                own, of_answer = fit_segment(task, segment, sequencer)
                 answer.append(own)
                 changes = (*changes, *of_answer)
         except ValueError as error:
@@ -290,8 +291,14 @@ def _fit_shots(
     return replace(inputs, shots=tuple(shots)), tuple(notes)
 
 
-def _fit_segment(task: Task, segment: Any, sequencer: Sequencer) -> tuple[Any, tuple[str, ...]]:
-    """A segment of an answer as the model's tokenizers take it."""
+def fit_segment(
+    task: Task | None, segment: Any, sequencer: Sequencer
+) -> tuple[Any, tuple[str, ...]]:
+    """A text, picture or sound as the model's tokenizers take it, with notes on what was changed.
+
+    task: whose sizes pictures shall have; None: any that divides into codes. Role and loss weight
+    of what is changed are lost.
+    """
     if isinstance(segment, Image):
         return _fit_given(task, segment, sequencer)
     if isinstance(segment, Audio):
@@ -336,14 +343,14 @@ def _fit_video(task: Task, video: Video, sequencer: Sequencer) -> tuple[Video, t
     return Video.at_rate(frames, tokenizer.frame_rate), of_video
 
 
-def _fit_given(task: Task, image: Any, sequencer: Sequencer) -> tuple[Image, tuple[str, ...]]:
+def _fit_given(task: Task | None, image: Any, sequencer: Sequencer) -> tuple[Image, tuple[str, ...]]:
     pixels = Image(image).pixels if isinstance(image, np.ndarray) else image.pixels
     fitted, notes = fit_image(task, pixels, sequencer.tokenizer("image"))
     return Image(fitted), notes
 
 
 def fit_image(
-    task: Task, pixels: np.ndarray, tokenizer: ImageTokenizer
+    task: Task | None, pixels: np.ndarray, tokenizer: ImageTokenizer
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """A picture, uint8 (H, W, 3), as its tokenizer's published processor makes it; then of a size
     that the task has, or that divides into codes. With notes on what was changed."""
@@ -355,7 +362,7 @@ def fit_image(
             f"the picture of {before[1]}x{before[0]} became {after[1]}x{after[0]} pixels, as the"
             " model's own processor makes it"
         )
-    if task.size is not None:
+    if task is not None and task.size is not None:
         width, height = task.size.nearest((after[1], after[0]))
     else:
         stride = int(tokenizer.stride)
