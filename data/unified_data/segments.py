@@ -32,7 +32,7 @@ __all__ = [
 
 Role = Literal["prompt", "response", "scene", "prefix", "suffix", "middle", "call", "result"]
 """Who says a segment: a user or the model; "scene" describes what sound is recorded in; prefix,
-suffix, middle: before a gap, behind it, in it; call: of a tool by the model; result: of the tool."""
+suffix, middle: before a gap, behind and in it; call: of a tool by a model; result: of the tool."""
 Modality = str
 """A name in the registry: "text", "image", "audio", or that of another class of media."""
 ANY = "any"

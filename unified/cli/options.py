@@ -117,7 +117,10 @@ Shots = Annotated[
 MaxThoughtIds = Annotated[
     int | None,
     typer.Option(
-        "--max-thought-ids", metavar="N", min=1, help="Of what it writes before its answer, at most."
+        "--max-thought-ids",
+        metavar="N",
+        min=1,
+        help="Of what it writes before its answer, at most.",
     ),
 ]
 Settings = Annotated[

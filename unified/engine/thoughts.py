@@ -59,7 +59,7 @@ class ThoughtBudget:
             self._finder.reset()
 
     def push(self, ids: Iterable[int]) -> bool:
-        """Read ids of a text. Returns whether the budget ends its thought here: the mark follows."""
+        """Read ids of a text. Returns whether the budget ends its thought: the mark follows."""
         if not self._open or self._finder is None:
             return False
         for id in ids:

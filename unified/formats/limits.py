@@ -75,8 +75,8 @@ class Limits:
         and "audio".
     roles: whether role markers may be sampled.
     single: exactly one segment, then the end: what a slot in the middle of a document takes.
-    calls: a role that the model may begin in the place of what is asked for, or behind a part of it;
-        it holds one text, and the document ends behind it: a call of a tool.
+    calls: a role that the model may begin in the place of what is asked for, or behind a part of
+        it; it holds one text, and the document ends behind it: a call of a tool.
     role: with `calls`, that of what is asked for; None: the format's first.
     stop: the id that ends a `single` text in place of the end of the document: the marker that
         follows it there (see `Grammar.text_stop`). It lifts the limits.

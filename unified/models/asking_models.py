@@ -178,7 +178,9 @@ def build_document_request(
     spans = sequencer.grammar.format.spans
     kinds = {kind: span.modality for kind, span in spans.items()}
     if choices.get("shots"):
-        raise ValueError("shots are of verbs; put their segments into the document, before the slot")
+        raise ValueError(
+            "shots are of verbs; put their segments into the document, before the slot"
+        )
     chosen, negative = choose_sampling(sorted(answers), sampling, kinds, choices)
     return AskedRequest(None, document, chosen, negative, Inputs(), (), _nothing)
 
@@ -343,7 +345,9 @@ def _fit_video(task: Task, video: Video, sequencer: Sequencer) -> tuple[Video, t
     return Video.at_rate(frames, tokenizer.frame_rate), of_video
 
 
-def _fit_given(task: Task | None, image: Any, sequencer: Sequencer) -> tuple[Image, tuple[str, ...]]:
+def _fit_given(
+    task: Task | None, image: Any, sequencer: Sequencer
+) -> tuple[Image, tuple[str, ...]]:
     pixels = Image(image).pixels if isinstance(image, np.ndarray) else image.pixels
     fitted, notes = fit_image(task, pixels, sequencer.tokenizer("image"))
     return Image(fitted), notes

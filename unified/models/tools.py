@@ -18,7 +18,7 @@ from unified_base.structured import parse_json
 from unified_base.text import quoted
 from unified_data.document import Document, Media, Segment, Slot, Text
 
-__all__ = ["ToolCall", "ToolError", "ToolRun", "Tool", "follow_calls"]
+__all__ = ["Tool", "ToolCall", "ToolError", "ToolRun", "follow_calls"]
 
 Answer = str | Segment | Sequence[Segment]
 OnError = Literal["tell", "raise"]

@@ -54,8 +54,8 @@ def check_infills(format: Format) -> None:
     """Raises ValueError for a format whose models do not see what stands behind a gap."""
     if missing := [role for role in INFILL_ROLES if role not in format.roles]:
         raise ValueError(
-            f"format '{format.name}' has no role {missing[0]}, so that its models do not look behind"
-            " a gap; take a model of a format with roles prefix, suffix and middle, such as tools"
+            f"format '{format.name}' has no role {missing[0]}, so that its models do not look"
+            " behind a gap; take one of a format with roles prefix, suffix, middle, such as tools"
         )
 
 
@@ -89,12 +89,10 @@ def gap_of(document: Document, format: Format) -> Gap:
         *_as("suffix", segments[last:]),
         *_as("middle", segments[first:last]),
     )
-    return Gap(
-        Document(laid_out), lead, first - lead, len(segments) - last, segments[first].role
-    )
+    return Gap(Document(laid_out), lead, first - lead, len(segments) - last, segments[first].role)
 
 
-def with_random_gap(segments: Sequence[Any], seed: int) -> list[Any] | None:
+def with_random_gap(segments: Sequence[Any], rng: np.random.Generator) -> list[Any] | None:
     """Segments of a training document with a gap last: a medium, or a stretch of a text.
 
     The gap is drawn evenly among the segments behind the prompt, and of a text between two drawn
@@ -102,13 +100,12 @@ def with_random_gap(segments: Sequence[Any], seed: int) -> list[Any] | None:
 
     Args:
         segments: texts, media or their codes.
-        seed: of what is drawn, up to 128 bits.
+        rng: draws the gap.
     """
     lead = _num_leading(segments)
     body = segments[lead:]
     if not body or len({segment.role for segment in body}) > 1:
         return None
-    rng = np.random.Generator(np.random.Philox(key=seed))
     at = int(rng.integers(len(body)))
     before, middle, after = list(body[:at]), body[at], list(body[at + 1 :])
     if isinstance(middle, Text):

@@ -1,4 +1,4 @@
-"""What a user chooses about one request: its sampling, over the task's and the model's own; shots."""
+"""What a user chooses about one request: shots, and sampling over the task's and the model's."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Choices(TypedDict, total=False):
         for the others.
     max_text_ids: ids of each text, at most. max_repeats: a text ends when it has so many copies of
         one phrase on end; 0: never.
-    max_thought_ids: ids of a thought before an answer, at most. shots: documents of a prompt and its
-    answer each, that stand before what is asked (`unified.tasks.shots`).
+    max_thought_ids: ids of a thought before an answer, at most. shots: documents of a prompt and
+        its answer each, that stand before what is asked (`unified.tasks.shots`).
     settings: {"image.temperature": 0.9, "max_ids": 4096}, whatever `Sampling` has.
     sampling: in place of the model's and the task's; the others here come on top.
     """
