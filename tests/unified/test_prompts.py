@@ -71,7 +71,7 @@ def model():
     return model
 
 
-def said(document):
+def texts_of(document):
     return [(segment.role, segment.text) for segment in document]
 
 
@@ -83,9 +83,9 @@ def test_shots_are_laid_out_as_they_are_learnt_id_for_id(model):
     pairs = [Document((Image(p), Text(c))) for p, c in zip(PICTURES, captions)]
     turned = Document((Text("a dog", "prompt"), Image(PICTURES[1], "response")))
     asked = model.request("describe", image=PICTURES[2], shots=(pairs[0], turned))
-    *given, slot = asked.document.segments
+    *before, slot = asked.document.segments
     assert slot.modality == "text"
-    assert [segment.loss for segment in given] == [0.0] * 5
+    assert [segment.loss for segment in before] == [0.0] * 5
     sequencer = model.sequencer
     stored = [
         [sequencer.code_segment(document.segments[0]), document.segments[1]] for document in pairs
@@ -94,7 +94,7 @@ def test_shots_are_laid_out_as_they_are_learnt_id_for_id(model):
     learnt, _, _ = transform(
         layout, stored[2], Source("x", shots=2), Draws(), model.tasks, 12, stored[:2]
     )
-    whole = sequencer.encode(Document((*given, Text(captions[2], "response"))))
+    whole = sequencer.encode(Document((*before, Text(captions[2], "response"))))
     assert learnt.ids.tolist() == whole.ids.tolist()
     text = layout.grammar.vocabulary.to_ids("text", np.array(TEXT.encode(captions[2])))
     count = len(text) + 2  # with the marker of the response, and the end
@@ -191,7 +191,7 @@ def test_a_gap_is_filled_with_what_stands_behind_it_in_view(model, end, middle):
         (Text("the", "response"), Slot("text", role="response"), Text(end, "response"))
     )
     (filled,) = model.infill(document, temperature=0.0)
-    assert said(filled) == [("response", "the"), ("response", middle), ("response", end)]
+    assert texts_of(filled) == [("response", "the"), ("response", middle), ("response", end)]
 
 
 def test_media_stand_before_in_and_behind_a_gap(model):
@@ -267,8 +267,8 @@ def test_a_model_calls_tools_and_goes_on_with_what_they_give(model):
     assert run.calls[1].error == "there is no image before the call"
     tools[1] = Tool("a", lambda question, document: "b")
     run = model.use_tools(ASKED, tools, temperature=0.0)
-    assert said(run.document) == said(KNOWN[0])
-    assert said(run.answer) == [("prompt", "how big"), ("response", "12 dogs")]
+    assert texts_of(run.document) == texts_of(KNOWN[0])
+    assert texts_of(run.answer) == [("prompt", "how big"), ("response", "12 dogs")]
     assert [(p.segment, p.expert, p.source) for p in run.provenance] == [
         (2, "area", 1),
         (4, "a", 3),
@@ -282,7 +282,7 @@ def test_a_model_calls_tools_and_goes_on_with_what_they_give(model):
 def test_errors_of_tools_are_told_or_end_the_sampling_by_name(model):
     tools = [Tool("area", lambda question, document: 1 // 0)]
     run = model.use_tools(ASKED, tools, temperature=0.0, most_calls=1)
-    assert said(run.document)[2] == (
+    assert texts_of(run.document)[2] == (
         "result",
         "error: ZeroDivisionError: integer division or modulo by zero",
     )
@@ -302,10 +302,10 @@ def test_calls_are_bounded_and_media_counted_over_all_parts():
     slots = []
 
     def fill(document, may_call):
-        *given, slot = document.segments
+        *before, slot = document.segments
         slots.append((slot.num_images, may_call))
         written = Text("add [2]", "call") if may_call else Text("done", "response")
-        return Document((*given, Image(PICTURES[0], "response"), written))
+        return Document((*before, Image(PICTURES[0], "response"), written))
 
     document = Document((Text("go", "prompt"), Slot("any", num_images=3, role="response")))
     total = Tool.of_json("add", lambda **numbers: str(sum(numbers.values())))
