@@ -30,8 +30,9 @@ __all__ = [
     "media_classes", "modalities", "register_media",
 ]  # fmt: skip
 
-Role = Literal["prompt", "response", "scene"]
-"""Who says a segment: a user or the model; "scene" describes what sound is recorded in."""
+Role = Literal["prompt", "response", "scene", "prefix", "suffix", "middle", "call", "result"]
+"""Who says a segment: a user or the model; "scene": what sound is recorded in; prefix, suffix,
+middle: before a gap, behind, in it; call: of a tool by a model; result: of the tool."""
 Modality = str
 """A name in the registry: "text", "image", "audio", or that of another class of media."""
 ANY = "any"
@@ -57,9 +58,7 @@ def common_entries(role: str | None, loss: float) -> dict[str, Any]:
 
 def check_common(what: str, role: Any, loss: Any) -> None:
     if not (role is None or isinstance(role, str)) or role not in _ROLES:
-        raise ValueError(
-            f"{what} has role {quoted(role)}, expected None, 'prompt', 'response' or 'scene'"
-        )
+        raise ValueError(f"{what} has role {quoted(role)}, expected one of {_ROLES}")
     number = isinstance(loss, int | float) and not isinstance(loss, bool)
     # Compared before it becomes a float: an integer may be larger than any.
     if not number or not 0 <= loss <= MAX_LOSS:

@@ -15,7 +15,7 @@ from unified.vocabulary.vocabulary import Block, Vocabulary
 
 LEVELS = {
     ("pocket", "audio"): 3, ("pocket-together", "audio"): 3, ("grounded", "audio"): 3,
-    ("mio", "audio"): 4,
+    ("tools", "audio"): 3, ("mio", "audio"): 4,
     ("orpheus", "audio"): 7, ("anygpt", "music"): 4, ("csm", "audio"): 32,
     ("qwen3-omni", "audio"): 16,
 }  # fmt: skip
@@ -107,6 +107,8 @@ SPAN_LENGTHS = [
     ("pocket-together", "audio", (25,), 77),
     ("grounded", "image", (8, 8), 68),
     ("grounded", "audio", (25,), 77),
+    ("tools", "image", (8, 8), 68),
+    ("tools", "audio", (25,), 77),
     ("grounded", "box", (4,), 6),
     ("grounded", "point", (2,), 4),
     # <video>, three sizes, a marker for each of three frames of 2x4 places, </video>.

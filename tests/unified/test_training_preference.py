@@ -297,8 +297,8 @@ def test_pairs_of_equal_keys_have_references_of_their_own(case, shards, tmp_path
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"noise": 0.1}, "source p has noise, drop_prompt or orders"),
-        ({"orders": "both"}, "source p has noise, drop_prompt or orders"),
+        ({"noise": 0.1}, "source p has noise, drop_prompt, infill, shots or orders"),
+        ({"orders": "both"}, "source p has noise, drop_prompt, infill, shots or orders"),
         ({"shards": str(Path(__file__).parents[2] / "data" / "sample" / "heldout-draw-*.tar")},
          "source p holds no pairs, KEY-chosen beside KEY-rejected"),
     ],

@@ -79,6 +79,7 @@ def _fill_each(
     progress: Progress,
 ) -> list[T]:
     """What `use` makes of each document as it comes; the documents themselves are not held."""
+    from unified.formats.limits import BudgetError
     from unified_base.arguments import seeds_from
 
     for text in request.notes:
@@ -88,8 +89,11 @@ def _fill_each(
     events = model.stream(rows, request.sampling, seeds_from(seed, number), request.negative)
     results: dict[int, T] = {}
     notes: dict[int, tuple[str, ...]] = {}
-    for done in follow(events, progress):
-        results[done.row], notes[done.row] = use(done.document), request.finish(done.document)
+    try:
+        for done in follow(events, progress):
+            results[done.row], notes[done.row] = use(done.document), request.finish(done.document)
+    except BudgetError as error:
+        raise request.explain(error) from None
     for row in range(number):
         for text in notes[row]:
             note(text)

@@ -13,6 +13,7 @@ import typer
 
 from unified.cli.asking import answers, fill, with_thought
 from unified.cli.options import (
+    AnswerChosen,
     ArticleChosen,
     Chosen,
     Opening,
@@ -20,6 +21,7 @@ from unified.cli.options import (
     Size,
     TextChosen,
     Thought,
+    VerbChosen,
 )
 from unified.cli.question import CommandQuestion
 from unified.cli.terminal import (
@@ -46,7 +48,7 @@ Number = Annotated[int, typer.Option("-n", "--number", min=1, max=999, help="How
 def speak(
     output: Output,
     opening: ServerOpening,
-    choices: Chosen,
+    choices: VerbChosen,
     text: Annotated[str | None, typer.Argument(help="What to say.")] = None,
     picture: Annotated[
         Path | None,
@@ -91,7 +93,7 @@ def speak(
 def listen(
     sound: Annotated[Path, typer.Argument(help="WAV, FLAC, Ogg, MP3, AIFF, AU or CAF.")],
     opening: ServerOpening,
-    choices: TextChosen,
+    choices: AnswerChosen,
     thought: Thought = False,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -244,6 +246,9 @@ def sample(
     opening: Opening,
     choices: TextChosen,
     number: Number = 1,
+    infill: Annotated[
+        bool, typer.Option("--infill", help="Fill a gap with what stands behind it in view.")
+    ] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -253,6 +258,7 @@ def sample(
     check_format(output, (".json",), "a document")
     paths = numbered(output, number)
     check_writable(paths[0])
+    from unified.sequence.infilling import gap_of
     from unified.sequence.inspect import read_file
     from unified_data.document import Document
 
@@ -263,7 +269,11 @@ def sample(
         raise ValueError(f"{document} has no slots, so there is nothing to sample; add one")
     asked = choices.choices
     model = opening.load()
-    documents = fill(model, model.request_document(request, **asked), number, seed)
+    gap = gap_of(request, model.sequencer.grammar.format) if infill else None
+    laid_out = request if gap is None else gap.document
+    documents = fill(model, model.request_document(laid_out, **asked), number, seed)
+    if gap is not None:
+        documents = [gap.restore(filled) for filled in documents]
     save_documents(dict(zip(paths, documents)))
     names = [str(path) for path in paths]
     seeds = [seed + i for i in range(number)]

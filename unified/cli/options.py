@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from unified.tasks.choices import Choices
 
 __all__ = [
+    "AnswerChosen",
     "ArticleChosen",
     "Chosen",
     "Opening",
@@ -35,6 +36,7 @@ __all__ = [
     "Size",
     "TextChosen",
     "Thought",
+    "VerbChosen",
     "command",
 ]
 
@@ -102,6 +104,24 @@ TopK = Annotated[
 TopP = Annotated[
     float | None,
     typer.Option("--top-p", metavar="P", help="Of the likeliest that hold this probability alone."),
+]
+Shots = Annotated[
+    Path | None,
+    typer.Option(
+        "--shots",
+        metavar="FILE|FOLDER",
+        help="Answered examples, put before what is asked: documents (.json, .jsonl, shards), or "
+        "media with their texts beside them.",
+    ),
+]
+MaxThoughtIds = Annotated[
+    int | None,
+    typer.Option(
+        "--max-thought-ids",
+        metavar="N",
+        min=1,
+        help="Of what it writes before its answer, at most.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -197,7 +217,19 @@ class Chosen:
         from unified.tasks.settings import read_settings
 
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if values.get("shots") is not None:
+            from unified.tasks.shot_files import read_shots
+
+            values["shots"] = read_shots(values["shots"])
         return Choices(**{**values, "settings": read_settings(self.settings or ())})  # type: ignore[typeddict-item]
+
+
+@dataclass(frozen=True)
+class VerbChosen(Chosen):
+    """Of a verb: with what stands before what is asked, and before the answer."""
+
+    shots: Shots = None
+    max_thought_ids: MaxThoughtIds = None
 
 
 @dataclass(frozen=True)
@@ -209,13 +241,20 @@ class TextChosen(Chosen):
 
 
 @dataclass(frozen=True)
-class ArticleChosen(Chosen):
+class AnswerChosen(TextChosen, VerbChosen):
+    """Of a verb that answers with a text."""
+
+
+@dataclass(frozen=True)
+class ArticleChosen(VerbChosen):
     """With what ends a text inside an article."""
 
     max_repeats: MaxRepeats = None
 
 
-GROUPS = (Opening, ServerOpening, Chosen, TextChosen, ArticleChosen)
+GROUPS = (
+    Opening, ServerOpening, Chosen, VerbChosen, TextChosen, AnswerChosen, ArticleChosen,
+)  # fmt: skip
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unified.cli.asking import answers, with_thought
-from unified.cli.options import Chosen, ServerOpening, Size, TextChosen, Thought
+from unified.cli.options import AnswerChosen, ServerOpening, Size, Thought, VerbChosen
 from unified.cli.question import CommandQuestion
 from unified.cli.terminal import (
     AsJson,
@@ -58,7 +58,7 @@ Check = Annotated[
 def draw(
     output: Output,
     opening: ServerOpening,
-    choices: Chosen,
+    choices: VerbChosen,
     text: Annotated[
         str | None, typer.Argument(help='What to draw, for example "a giant panda".')
     ] = None,
@@ -113,7 +113,7 @@ def edit(
     text: Annotated[str, typer.Argument(help='What to change: "make the ground red".')],
     output: Output,
     opening: ServerOpening,
-    choices: Chosen,
+    choices: VerbChosen,
     number: Number = 1,
     size: Size = None,
     decoder: DecoderName = "vq",
@@ -136,7 +136,7 @@ def edit(
 def describe(
     picture: Annotated[Path, typer.Argument(help=_SEEN)],
     opening: ServerOpening,
-    choices: TextChosen,
+    choices: AnswerChosen,
     question: Annotated[
         str | None, typer.Option("--ask", help="A question about the picture.")
     ] = None,
@@ -159,7 +159,7 @@ def describe(
 def ask(
     picture: Annotated[Path, typer.Argument(help=_SEEN)],
     opening: ServerOpening,
-    choices: TextChosen,
+    choices: AnswerChosen,
     question: Annotated[str | None, typer.Argument(help='For example "What is this?".')] = None,
     spoken: Annotated[
         Path | None, typer.Option("--spoken", help="A sound that asks it, in the place of words.")
@@ -194,7 +194,7 @@ def ask(
 def _look(
     picture: Path,
     opening: ServerOpening,
-    choices: TextChosen,
+    choices: AnswerChosen,
     question: str | None,
     spoken: Path | None,
     named: tuple[str, ...],

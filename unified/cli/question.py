@@ -42,6 +42,8 @@ class CommandQuestion:
         """The option for which this process must have the model; None: a server will do."""
         if self.check:
             return "--check"
+        if getattr(self.chosen, "shots", None) is not None:
+            return "--shots"
         if "box" in self.inputs:
             return "--box"
         if "frames" in self.inputs or "video" in self.inputs:

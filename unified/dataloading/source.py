@@ -12,7 +12,8 @@ __all__ = ["LOSSES", "ORDERS", "Source", "check_names", "leaves", "shares_of"]
 
 ORDERS = ("as_is", "reversed", "both")
 LOSSES = ("document", "response", "all")
-_MOST = {"share": 10**9, "weight": 10**9, "media_loss": 10**9, "fit": 65_536, "epochs": 10**9}
+_MOST = {"share": 10**9, "weight": 10**9, "media_loss": 10**9, "fit": 65_536, "epochs": 10**9,
+         "shots": 256}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,19 @@ class Source:
     """Share of the documents that lose their prompt, as in the unconditional branch of
     classifier-free guidance (`unified.engine.active`). Where a prompt holds media and text, half of
     these lose the text alone: three-way guidance asks for both."""
+    shots: int = 0
+    """Learn from examples in the context (MetaICL, arXiv:2110.15943): the shards hold sets of so
+    many documents and one more that follow each other, such as a new name for something three
+    times over. A set is one document: all but the last are read (weight 0, their order drawn anew
+    in every epoch), and the last is asked. [documents]"""
+    infill: float = 0.0
+    """Share of the documents of which a drawn part, a medium or a stretch of a text, is moved to
+    the end, to be written with what stands behind it in view (fill-in-the-middle; see
+    `unified.sequence.infilling`). The format needs roles prefix, suffix and middle. Documents of
+    several turns stay as they are."""
     loss: str = "document"
-    """`document`: the weights that the documents' segments have; `response`: 1 for responses and 0
-    for prompts; `all`: 1 for everything."""
+    """`document`: the weights that the documents' segments have; `response`: 1 for responses, calls
+    of tools and what fills a gap, and 0 for all else; `all`: 1 for everything."""
     epochs: int | None = None
     """Passes after which the source ends; empty: endless. [passes]"""
     sources: Mapping[str, Source] = field(default_factory=dict)
@@ -97,8 +108,11 @@ class Source:
             raise ValueError(
                 f"the noise of {what} is {self.noise}, expected at least 0 and less than 1"
             )
-        if not 0 <= self.drop_prompt <= 1:
-            raise ValueError(f"the drop_prompt of {what} is {self.drop_prompt}, expected 0 to 1")
+        for name in ("drop_prompt", "infill"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"the {name} of {what} is {getattr(self, name)}, expected 0 to 1")
+        if self.shots < 0:
+            raise ValueError(f"the shots of {what} are {self.shots}, expected 0 or more")
         for name, known in (("orders", ORDERS), ("loss", LOSSES)):
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"the {name} of {what} is {value!r}, expected {', '.join(known)}")

@@ -110,6 +110,13 @@ class SourceSamples:
         self._ends = list(accumulate(counts))
         if not self._ends[-1]:
             raise ValueError(f"source {name}: {_why_none(self._paths)}")
+        self._set_size = source.shots + 1
+        if self._ends[-1] % self._set_size:
+            raise ValueError(
+                f"source {name}: {self._ends[-1]:,} documents are no whole sets of"
+                f" {self._set_size} (shots: {source.shots}, and one that is asked); build its"
+                " shards in sets"
+            )
 
     def _folder(
         self, folder: Path, source: Source, vocabulary: Vocabulary
@@ -135,14 +142,24 @@ class SourceSamples:
         return stored, {shard.file: shard for shard in read_index(folder)["shards"]}
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        """Samples; where the source has shots, the sets of them."""
+        return self._ends[-1] // self._set_size
 
     @property
     def num_shards(self) -> int:
         return len(self._paths)
 
+    def read_set(self, number: int) -> tuple[str, list[list[Stored]]]:
+        """The key of what is asked in a sample, and its documents: the shots, then that one.
+
+        Raises ValueError as `read` does.
+        """
+        first = number * self._set_size
+        each = [self.read(first + at) for at in range(self._set_size)]
+        return each[-1][0], [segments for _, segments in each]
+
     def read(self, number: int) -> tuple[str, list[Stored]]:
-        """Key and segments of a sample. Raises ValueError naming shard and key if it is broken."""
+        """Key and segments of a document. Raises ValueError, naming both, if it is broken."""
         at, shard, inside = self._find(number)
         key, obj, media = shard.parts(inside)
         try:
@@ -152,7 +169,7 @@ class SourceSamples:
 
     def of_captions(self, number: int) -> bool:
         """Whether a sample's shard was imported from captions, as its index says."""
-        return self._captions[bisect_right(self._ends, number)]
+        return self._captions[bisect_right(self._ends, number * self._set_size)]
 
     def key(self, number: int) -> str:
         """The key of a sample, of which no more is read. Raises ValueError as `read` does."""
@@ -173,4 +190,5 @@ class SourceSamples:
 
     def where(self, number: int, key: str) -> str:
         """A sample in words, for reports."""
-        return f"shard {self._paths[bisect_right(self._ends, number)]}, sample {key}"
+        last = (number + 1) * self._set_size - 1
+        return f"shard {self._paths[bisect_right(self._ends, last)]}, sample {key}"

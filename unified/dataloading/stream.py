@@ -20,6 +20,7 @@ from unified.dataloading.source import Source, leaves
 from unified.dataloading.source_samples import SourceSamples, allow_open
 from unified.dataloading.transforms import Draws, transform
 from unified.formats.grammar import Grammar
+from unified.sequence.infilling import check_infills
 from unified.sequence.sequencer import Sequencer
 from unified.tasks.task_table import Tasks
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -73,6 +74,8 @@ class StreamContext:
             name: SourceSamples(name, source, grammar.vocabulary)
             for name, source in self.sources.items()
         }
+        if any(source.infill for source in self.sources.values()):
+            check_infills(grammar.format)
         allow_open(sum(samples.num_shards for samples in self.samples.values()))
         self.layout = Layout(grammar, text_tokenizer)
 
@@ -90,7 +93,7 @@ class StreamContext:
             TooLongError: it does not fit into sequences.
         """
         samples = self.samples[name]
-        key, segments = samples.read(sample)
+        key, (*shots, segments) = samples.read_set(sample)
         try:
             source = self.sources[name]
             by_tasks = samples.of_captions(sample) if source.tasks is None else source.tasks
@@ -101,6 +104,7 @@ class StreamContext:
                 draws,
                 self.config.tasks if by_tasks else None,
                 self.config.image_stride,
+                shots,
             )
             full_key = f"{name}/{key}"
             seq_len = self.config.seq_len

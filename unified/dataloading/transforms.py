@@ -16,10 +16,14 @@ from unified.dataloading.pairs_as_tasks import lay_out_by_task
 from unified.dataloading.source import Source
 from unified.dataloading.stored_codes import Stored
 from unified.dataloading.tokenized_document import TokenizedDocument
+from unified.sequence.infilling import INFILL_ROLES, with_random_gap
+from unified.tasks.shots import num_prompt_segments
 from unified.tasks.task_table import Tasks
 from unified_data.document import Text
 
 __all__ = ["Draws", "num_prompt_segments", "reverse", "transform"]
+
+_WRITTEN = ("response", "middle", "call")  # roles of what a model writes
 
 
 @dataclass(frozen=True)
@@ -32,26 +36,19 @@ class Draws:
     order: float = 1.0
     drop: float = 1.0
     alone: float = 1.0
+    infill: float = 1.0
     noise: int | None = None
 
     @classmethod
     def of(cls, seed: int, source: str, epoch: int, sample: int) -> Draws:
         bits = draw("sample", seed, source, epoch, sample)
-        order, drop, alone = ((bits >> shift & (1 << 32) - 1) / 2**32 for shift in (0, 32, 64))
-        return cls(order, drop, alone, bits >> 128)
+        shares = ((bits >> shift & (1 << 32) - 1) / 2**32 for shift in (0, 32, 64, 96))
+        return cls(*shares, bits >> 128)
 
-
-def num_prompt_segments(segments: Sequence[Stored]) -> int:
-    """How many segments stand before the last response; 0 where there is no prompt."""
-    roles = [segment.role for segment in segments]
-    if not any(roles):
-        return 1 if len(segments) == 2 else 0
-    count = len(roles)
-    while count and roles[count - 1] != "response":
-        count -= 1
-    while count and roles[count - 1] == "response":
-        count -= 1
-    return count
+    def rng(self, purpose: int) -> np.random.Generator:
+        """Numbers of one purpose, 0, 1, ...; where nothing is random there are none to be had."""
+        assert self.noise is not None
+        return np.random.Generator(np.random.Philox(key=self.noise, counter=purpose << 128))
 
 
 def reverse(segments: Sequence[Stored]) -> list[Stored] | None:
@@ -82,7 +79,7 @@ def _weighted(segments: Sequence[Stored], split: int, loss: str) -> Sequence[Sto
     if loss == "document":
         return segments
     if any(segment.role for segment in segments):
-        wanted = [segment.role == "response" for segment in segments]
+        wanted = [segment.role in _WRITTEN for segment in segments]
     else:
         wanted = [index >= split for index in range(len(segments))]
     return [
@@ -98,6 +95,7 @@ def transform(
     draws: Draws,
     tasks: Tasks | None = None,
     image_stride: int | None = None,
+    shots: Sequence[Sequence[Stored]] = (),
 ) -> tuple[TokenizedDocument, np.ndarray, bool]:
     """A stored document as its source wants it.
 
@@ -108,21 +106,29 @@ def transform(
         draws: what is random about it.
         tasks: of the model, by which a pair is laid out; None: as it is.
         image_stride: see `pairs_as_tasks.lay_out_by_task`.
+        shots: documents that are read before it (`Source.shots`), in its order and by its task.
 
     Returns:
         Its ids; what the decoder reads of them (int32, the same array where there is no noise); and
         whether it was to be reversed but could not.
     """
-    not_reversed = False
-    if source.orders == "reversed" or (source.orders == "both" and draws.order < 0.5):
-        reversed_segments = reverse(segments)
-        not_reversed = reversed_segments is None
-        segments = segments if reversed_segments is None else reversed_segments
-    split = num_prompt_segments(segments)
-    by_task = None if tasks is None else lay_out_by_task(segments, split, tasks, image_stride)
-    if by_task is not None:
-        segments, split = by_task
+    segments, split, not_reversed = _in_order(segments, source, draws, tasks, image_stride)
     segments = _weighted(segments, split, source.loss)
+    if draws.infill < source.infill and draws.noise is not None:
+        filled_in = with_random_gap(segments, draws.rng(1))
+        if filled_in is not None:
+            segments = filled_in
+            split = sum(segment.role not in INFILL_ROLES for segment in segments)
+    if shots:
+        numbers = range(len(shots))
+        if draws.noise is not None:
+            numbers = draws.rng(2).permutation(len(shots))
+        before = [
+            replace(segment, loss=0.0)
+            for number in numbers
+            for segment in _in_order(shots[number], source, draws, tasks, image_stride)[0]
+        ]
+        segments, split = [*before, *segments], len(before) + split
     num_dropped, without = 0, ""
     if draws.drop < source.drop_prompt:
         num_dropped = split
@@ -133,6 +139,27 @@ def transform(
     if source.noise and draws.noise is not None:
         input_ids = _noisy(document, source.noise, draws.noise)
     return document, input_ids, not_reversed
+
+
+def _in_order(
+    segments: Sequence[Stored],
+    source: Source,
+    draws: Draws,
+    tasks: Tasks | None,
+    image_stride: int | None,
+) -> tuple[Sequence[Stored], int, bool]:
+    """A document in its order and layout, how many segments are its prompt, and whether it was to
+    be reversed but could not."""
+    not_reversed = False
+    if source.orders == "reversed" or (source.orders == "both" and draws.order < 0.5):
+        reversed_segments = reverse(segments)
+        not_reversed = reversed_segments is None
+        segments = segments if reversed_segments is None else reversed_segments
+    split = num_prompt_segments(segments)
+    by_task = None if tasks is None else lay_out_by_task(segments, split, tasks, image_stride)
+    if by_task is not None:
+        segments, split = by_task
+    return segments, split, not_reversed
 
 
 def _noisy(document: TokenizedDocument, share: float, seed: int) -> np.ndarray:

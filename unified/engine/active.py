@@ -26,6 +26,7 @@ from unified.engine.request import (
     Sampling,
     Step,
     least_ids,
+    may_call,
     next_given,
     slot_limits,
 )
@@ -33,9 +34,10 @@ from unified.engine.sampler import FULL, SpanSampling
 from unified.engine.speculative import Drafter
 from unified.engine.stop import StopFinder
 from unified.engine.text_scores import TextScore, certain
+from unified.engine.thoughts import ThoughtBudget
 from unified.formats.coded import Coded, CodedText, Event, SpanBegin, SpanEnd, TextIds
 from unified.formats.grammar import Grammar
-from unified.formats.limits import Limits
+from unified.formats.limits import BudgetError, Limits
 from unified.formats.modality_ids import MODALITIES, USUAL
 from unified.vocabulary.text_tokenizer import TextTokenizer
 
@@ -109,6 +111,7 @@ class ActiveRequest:
         self._loops = LoopFinder(sampling.max_repeats) if sampling.max_repeats else None
         self._num_sampled_text = 0  # ids of the open text that were chosen
         self._cut_reported = False  # whether the open text was cut short
+        self._thought = ThoughtBudget.of(sampling, text_tokenizer, grammar.vocabulary)
         self._stop_finder = None
         if sampling.stop:
             if text_tokenizer is None:
@@ -176,6 +179,9 @@ class ActiveRequest:
                     self._fill(given_id)
                     continue
                 allowed = self.state.allowed()
+                if self._thought and (mark_id := self._thought.next_id(allowed)) is not None:
+                    self._fill(mark_id)
+                    continue
                 if len(allowed) > 1 or allowed[0][1] - allowed[0][0] > 1:
                     self._choose_next()
                     return
@@ -197,9 +203,11 @@ class ActiveRequest:
         own, format = self.branches[FULL], self.grammar.format
         written = isinstance(segment, CodedSlot)
         own.begin_segment(self.grammar, self.state.role, segment.role, written)
+        # The role is the model's choice where it may call a tool instead.
+        chooses = may_call(segment, self.sampling, self.grammar, self.state.role)
         if continues:
             self._continued = (self._num_text_ids, self.segment_index)
-        else:
+        elif not chooses:
             for id in self.state.segment_prefix(segment.kind, segment.role):
                 self._push(id)
         own.end_markers(format, segment.kind, written)
@@ -226,7 +234,7 @@ class ActiveRequest:
             self.usage["prompt_ids"] = len(self.ids)
             self.prompt_positions = len(self.branches[FULL].positions)
         role = segment.role or self.grammar.format.start
-        self._guidance.begin_slot(segment.kind, role, continues)
+        self._guidance.begin_slot(segment.kind, role, continues or chooses)
         self.slot = segment
         self.stop = None
         if segment.kind == "text":
@@ -240,7 +248,7 @@ class ActiveRequest:
         later = self._min_ids_from(self.segment_index + 1, slot.kind, slot.role)
         left = self.max_ids - len(self.ids) - later
         if left < 1:
-            raise ValueError(
+            raise BudgetError(
                 f"{len(self.ids)} ids stand before segment {self.segment_index} and {later} must"
                 f" follow it, which leaves nothing of a budget of {self.max_ids}; raise max_ids"
             )
@@ -296,6 +304,21 @@ class ActiveRequest:
         elif slot.kind == "text" and self._num_sampled_text == self.sampling.max_text_ids:
             self._cut_text("max_text_ids")
             self._close("text")
+        elif slot.kind == "text" and self._thought is not None:
+            self._bound_thought(ids, self._thought)
+
+    def _bound_thought(self, ids: tuple[int, ...], thought: ThoughtBudget) -> None:
+        """End the thought that a text is, or begins with, at its budget."""
+        following = self.request.segments[self.segment_index + 1 : self.segment_index + 2]
+        is_whole = bool(following) and isinstance(following[0], CodedSlot)
+        if is_whole and self._num_sampled_text < thought.most:
+            return
+        if not is_whole and not thought.push(ids):
+            return
+        cut = CutShort("max_thought_ids", self._num_sampled_text)
+        self.steps.append(Step(self.number, cut, True, self.segment_index))
+        if is_whole:
+            self._close("text")
 
     def _cut_text(self, reason: str) -> None:
         if not self._cut_reported:
@@ -306,6 +329,8 @@ class ActiveRequest:
     def _begin_text(self) -> None:
         """Reset what was counted of the text before."""
         self._num_sampled_text, self._cut_reported = 0, False
+        if self._thought is not None:
+            self._thought.reset()
         if self._loops:
             self._loops.reset()
 

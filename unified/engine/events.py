@@ -124,7 +124,8 @@ class TextCut:
     """A sampled text did not end by itself; it comes after the text's last piece.
 
     index: of the slot in the document. reason: "loop" (it wrote one phrase again and again),
-    "max_text_ids" or "max_ids" (a budget of `Sampling`). ids: that were sampled of it.
+    "max_text_ids" or "max_ids" (a budget of `Sampling`), or "max_thought_ids": the thought alone,
+    told when it ends. ids: that were sampled of it.
     """
 
     row: int
@@ -140,6 +141,11 @@ class TextCut:
             return (
                 f"a text wrote one phrase again and again and was ended after {length}; "
                 "max_repeats says when (--max-repeats, 0: never)"
+            )
+        if self.reason == "max_thought_ids":
+            return (
+                f"a thought reached its budget after {length} and was ended there; raise"
+                " max_thought_ids (--max-thought-ids)"
             )
         whole = "" if self.reason == "max_text_ids" else " for the whole document"
         return (

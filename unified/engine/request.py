@@ -17,7 +17,7 @@ from unified.formats.grammar import Grammar
 from unified.formats.limits import Limits, SpanLimits
 from unified.formats.state import State
 from unified.sequence.modality import modality_of
-from unified_base.arguments import item, seed_of, texts, whole, whole_or_none
+from unified_base.arguments import flag, item, seed_of, texts, whole, whole_or_none
 from unified_base.config import parse_config
 from unified_base.text import quoted
 
@@ -61,7 +61,13 @@ class Sampling:
         max_text_ids: of each text slot; None: `max_ids` alone.
         max_repeats: a text ends once its last ids are this many copies of one phrase, and at least
             48 ids (see `loops`); 0: loops do not end a text.
+        max_thought_ids: of what is written before an answer: of a text slot that another slot
+            follows, which ends there, and of a text up to the first of `thought_ends`, which is
+            then written for the model (see `thoughts`); None: thoughts count as texts alone.
+        thought_ends: marks that end the thought which a text slot begins with, such as "</think>".
         stop: strings that end a text slot; they are cut off.
+        calls: an "any" slot may hold, or end with, a call of a tool, if the format has role "call":
+            the document ends behind it, for `models.tools` to go on with what the tool gives.
         top_logprobs: log probabilities of sampled text ids come with their texts, each with so many
             of the likeliest in its place, 0 to 20 (`text_scores`); None: none come.
         max_rows: requests of one call that are in the engine at a time; its others wait. The first
@@ -77,6 +83,9 @@ class Sampling:
     max_text_ids: int | None = 512
     max_repeats: int = 4
     stop: tuple[str, ...] = ()
+    max_thought_ids: int | None = None
+    thought_ends: tuple[str, ...] = ()
+    calls: bool = False
     top_logprobs: int | None = None
     max_rows: int = 64
 
@@ -93,6 +102,9 @@ class Sampling:
             "max_text_ids": whole_or_none("max_text_ids", self.max_text_ids, 1),
             "max_repeats": whole("max_repeats", self.max_repeats, 0, expected=_REPEATS),
             "stop": texts("stop", self.stop),
+            "max_thought_ids": whole_or_none("max_thought_ids", self.max_thought_ids, 1),
+            "calls": flag("calls", self.calls),
+            "thought_ends": texts("thought_ends", self.thought_ends),
             "top_logprobs": whole_or_none("top_logprobs", self.top_logprobs, 0, MOST_LOGPROBS),
             "max_rows": whole("max_rows", self.max_rows, 1),
         }
@@ -114,7 +126,8 @@ class Sampling:
         modes = {name: getattr(self, name).to_json() for name in MODES}
         spans = {kind: own.to_json() for kind, own in self.spans.items()}
         rest = {name: getattr(self, name) for name in vars(self) if name not in modes}
-        return {**modes, **rest, "spans": spans, "stop": list(self.stop)}
+        return {**modes, **rest, "spans": spans, "stop": list(self.stop),
+                "thought_ends": list(self.thought_ends)}  # fmt: skip
 
     @classmethod
     def from_json(cls, obj: Any, where: str = "sampling") -> Sampling:
@@ -189,7 +202,8 @@ class Request:
 
 @dataclass(frozen=True)
 class CutShort:
-    """A text did not end by itself, but for `reason`: "loop", "max_text_ids" or "max_ids".
+    """A text did not end by itself, but for `reason`: "loop", "max_text_ids" or "max_ids"; or its
+    thought did not, but for "max_thought_ids".
 
     ids: sampled ones that it had by then.
     """
@@ -260,6 +274,8 @@ def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
             allow=slot.allow,
             spans={"image": SpanLimits(count=slot.num_images, grid=slot.grid)},
             max_audio_frames=sampling.max_audio_frames,
+            calls="call" if sampling.calls else None,
+            role=slot.role,
         )
     if slot.streams:
         frames = min(np.shape(codes)[-1] for codes in slot.streams.values())
@@ -272,6 +288,23 @@ def slot_limits(slot: CodedSlot, sampling: Sampling) -> Limits:
         min_audio_frames=len(slot.begins[0]) if slot.begins else 1,
         max_audio_frames=sampling.max_audio_frames,
     )
+
+
+def may_call(
+    segment: Coded | CodedSlot, sampling: Sampling, grammar: Grammar, role: str | None
+) -> bool:
+    """Whether it is the model's choice whether a slot or the call of a tool begins.
+
+    role: of what stands before. Raises ValueError for a format in which nothing is called.
+    """
+    if not (sampling.calls and isinstance(segment, CodedSlot) and segment.kind == "any"):
+        return False
+    if "call" not in grammar.roles:
+        raise ValueError(
+            f"format '{grammar.format.name}' has no role call, in which a tool is called; take a"
+            " model of a format that has it, such as tools"
+        )
+    return (segment.role or grammar.format.start) != role
 
 
 def next_given(slot: CodedSlot, state: State) -> int | None:

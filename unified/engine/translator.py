@@ -136,7 +136,11 @@ class Translator:
             if piece := self.text.take():
                 yield TextPiece(row, piece, self._scores_of(piece if stops else None))
         elif isinstance(event, CutShort):
-            self.cut = TextCut(row, step.index, event.reason, event.ids)
+            text_cut = TextCut(row, step.index, event.reason, event.ids)
+            if event.reason == "max_thought_ids":  # the text itself goes on
+                yield text_cut
+            else:
+                self.cut = text_cut
         elif isinstance(event, SpanBegin):
             yield from self._begun(event)
         elif isinstance(event, RowDone | FrameDone) and self.modality not in ("image", "audio"):

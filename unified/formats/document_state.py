@@ -35,6 +35,7 @@ class DocumentState:
 
     __slots__ = (
         "_at",
+        "_choosing",
         "_left",
         "_path",
         "_ranges",
@@ -67,6 +68,7 @@ class DocumentState:
         self._at = At.START if grammar.begin else At.ITEM
         # Ids of the path under way that have been read; of the begin of the document, too.
         self._path: tuple[int, ...] = ()
+        self._choosing = False  # a role, before anything else
         self._terminal = False  # after a span that nothing may follow
         self._recheck = 0  # a text id looks at the budget again when no more than this is left
         self._ranges: Ranges = ()
@@ -90,6 +92,18 @@ class DocumentState:
         self._required = dict(rules.exact)
         self._required_ids = sum(n * rules.least[kind] for kind, n in rules.exact.items())
 
+    def _may_begin_role(self, role: str) -> bool:
+        """Whether limits let a role begin here."""
+        limits = self._rules.limits
+        if limits.calls is None or self.role == limits.calls:
+            return limits.roles
+        return role == limits.calls or (self._choosing and role == self._own_role)
+
+    @property
+    def _own_role(self) -> str | None:
+        """The role of what is asked for."""
+        return self._rules.limits.role or self.grammar.format.start
+
     # The fewest ids that must still come.
 
     def _ahead(self) -> dict[tuple[int, ...], str | None]:
@@ -100,14 +114,18 @@ class DocumentState:
     def _least_on_path(self) -> int | None:
         """Fewest ids from here, among ids of a path, to the end; None where there is no way."""
         at, eos = len(self._path), self.grammar.eos(self.role)
+        calls = self._rules.limits.calls is not None
         lengths = [
             len(path) - at + (0 if path == eos else self._least_after_role(str(role)))
             for path, role in self._ahead().items()
+            if not calls or (not self._choosing if role is None else self._may_begin_role(role))
         ]
         return min(lengths, default=None)
 
     def _least_after_role(self, role: str) -> int:
         """Fewest ids after the ids that begin a role."""
+        if role == self._rules.limits.calls:
+            return 1 + len(self.grammar.eos(role))
         segment = 0 if self._required_ids else self._least_segment()
         return self._required_ids + segment + len(self.grammar.eos(role))
 
@@ -120,7 +138,7 @@ class DocumentState:
     def _least(self) -> int | None:
         """Fewest ids from here to the end, both limits and format kept; None if there is no way."""
         rules, at = self._rules, self._at
-        if at == At.PATH:
+        if at == At.PATH or self._choosing:
             return self._least_on_path()
         eos = len(self.grammar.eos(self.role))
         if at == At.AFTER_SEPARATOR:
@@ -149,7 +167,7 @@ class DocumentState:
             id = grammar.begin[len(self._path)]
             self._ranges = ((id, id + 1),)
             return
-        if at == At.PATH:
+        if at == At.PATH or self._choosing:
             self._text_ok = False
             self._ranges = grammar.ranges(False, self._next_on_paths())
             return
@@ -157,6 +175,7 @@ class DocumentState:
         need = self._required_ids + len(grammar.eos(self.role))
         # Of a single segment nothing but its own ids and the end remains once it has begun.
         may_begin = not self._terminal and (not limits.single or self.n_started == 0)
+        calls = limits.calls is not None and self.role == limits.calls
         text = self._rules.text and self._left > need and not self._terminal and not self._text_over
         if at == At.TEXT:
             text = text and (not limits.single or self.n_started > 0)
@@ -166,7 +185,7 @@ class DocumentState:
         # Below this much left some marker is no longer affordable; text ids look again there.
         self._recheck = need + _LONGEST_CHOICE
         markers: list[int] = []
-        if may_begin:
+        if may_begin and not calls:
             markers += self._spans_that_fit(need) if at != At.AFTER_SEPARATOR else ()
             two_texts = at == At.TEXT and self._rules.text and not self._text_over
             if two_texts and self._left > need + 1 and grammar.separator is not None:
@@ -198,8 +217,8 @@ class DocumentState:
         """The next ids of the paths to other roles and to the end that limits leave open."""
         limits, at = self._rules.limits, len(self._path)
         begun = not (limits.single and self.n_started == 0)
-        ends = not self._required_ids and begun
-        roles = limits.roles and not self._terminal and (not limits.single or self.n_started == 0)
+        ends = not self._required_ids and begun and not self._choosing
+        roles = not self._terminal and (not limits.single or self.n_started == 0)
         eos = self.grammar.eos(self.role)
         ids = set()
         for path, role in self._ahead().items():
@@ -212,7 +231,7 @@ class DocumentState:
                 continue
             rest = len(path) - at + self._least_after_role(role)
             self._recheck = max(self._recheck, rest)
-            if roles and self._left >= rest:
+            if roles and self._may_begin_role(role) and self._left >= rest:
                 ids.add(path[at])
         if limits.stop is not None and ends and at == 0:
             ids.add(limits.stop)

@@ -20,6 +20,10 @@ from unified_data.segments import media_class, modalities
 UNLIMITED = 1 << 62  # a budget no sequence reaches
 
 
+class BudgetError(ValueError):
+    """What is asked for does not fit a budget of ids."""
+
+
 @dataclass(frozen=True)
 class SpanLimits:
     """What the spans of one modality may be.
@@ -71,6 +75,9 @@ class Limits:
         and "audio".
     roles: whether role markers may be sampled.
     single: exactly one segment, then the end: what a slot in the middle of a document takes.
+    calls: a role that the model may begin in the place of what is asked for, or behind a part of
+        it; it holds one text, and the document ends behind it: a call of a tool.
+    role: with `calls`, that of what is asked for; None: the format's first.
     stop: the id that ends a `single` text in place of the end of the document: the marker that
         follows it there (see `Grammar.text_stop`). It lifts the limits.
     """
@@ -85,6 +92,8 @@ class Limits:
     roles: bool = False
     single: bool = False
     stop: int | None = None
+    calls: str | None = None
+    role: str | None = None
     spans: Mapping[str, SpanLimits] | tuple[tuple[str, SpanLimits], ...] = ()
 
     def __post_init__(self) -> None:
@@ -128,6 +137,8 @@ class Limits:
                     "single takes exactly one segment; leave num_images, num_audios and other"
                     " counts out"
                 )
+        if self.calls is not None and (self.single or self.roles):
+            raise ValueError("calls are of an open slot: they need single=False, roles=False")
         if self.single and self.allow == ():
             raise ValueError("single takes exactly one segment, but allow is empty")
         if self.stop is not None and not (self.single and self.allow == ("text",)):

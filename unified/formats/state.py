@@ -23,7 +23,7 @@ from unified.formats.coded import (
 )
 from unified.formats.compiled import CompiledFormat
 from unified.formats.document_state import At, DocumentState
-from unified.formats.limits import FREE, Limits
+from unified.formats.limits import FREE, BudgetError, Limits
 from unified.formats.span_stages import OpenStage, PositionRest
 from unified.formats.span_state import SpanState
 from unified.formats.state_words import StateWords
@@ -149,6 +149,7 @@ class State(StateWords):
         self._text_over = False
         if limits is not None and self._at != At.END:
             self.finished = False  # what they ask for is still to come
+        self._choosing = self._rules.limits.calls is not None and self.role != self._own_role
         self.n_started = int(goes_on and self._at == At.TEXT)
         if self._span is not None:
             self._span.lift()
@@ -162,7 +163,7 @@ class State(StateWords):
         if least is None:
             raise ValueError(f"the limits allow nothing at position {self.position}: {limits}")
         if self._left < least:
-            raise ValueError(
+            raise BudgetError(
                 f"a budget of {self._left} ids is too small at position {self.position}: "
                 f"the limits need at least {least}, the end included; raise max_ids"
             )
@@ -302,8 +303,9 @@ class State(StateWords):
             self.finished = True
             events = (End(),)
         if role is not None:
-            self.role = role
-            self._path = ()
+            self.role, self._choosing, self._path = role, False, ()
+            if role == self._rules.limits.calls:  # what is still required comes after its result
+                self._required, self._required_ids, self._text_over = {}, 0, False
             self._at = At.AFTER_ROLE
             return (*events, RoleChange(role))
         if not any(len(path) > len(self._path) for path in self._ahead()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,25 +11,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from unified.engine.request import Sampling
+from unified.formats.limits import BudgetError
 from unified.models.grounding import NamedBox, boxes_in, fit_box
 from unified.models.known_pictures import KnownPictures
 from unified.sequence.preprocess import fit_picture, fit_sound, fit_video
 from unified.sequence.sequencer import Sequencer
-from unified.tasks.asking import Inputs, ask_document, form_of
+from unified.tasks.asking import Inputs, Shot, ask_document, form_of
 from unified.tasks.choices import Choices, choose_sampling
 from unified.tasks.penalties import check_penalties
 from unified.tasks.response import Response, response_of
+from unified.tasks.shots import MOST_SHOTS, check_in_a_row, shot_of
 from unified.tasks.task import Task, Verb
 from unified.tasks.task_plugin import Reading, load_plugin
 from unified.tasks.task_table import Tasks
-from unified_base.arguments import real
+from unified_base.arguments import real, several
 from unified_base.frame_times import uniform_frames
+from unified_base.text import counted
 from unified_data.document import Audio, Document, Image, Slot, Text, Video
 
 if TYPE_CHECKING:
     from unified_tokenizers.base import ImageTokenizer
 
 __all__ = ["AskedRequest", "Outlook", "build_document_request", "build_request", "fit_image",
+           "fit_segment",
            "reply_choices"]  # fmt: skip
 
 _MOST_SECONDS = 86_400.0  # of a reply
@@ -87,6 +91,14 @@ class AskedRequest:
         assert text is not None
         return boxes_in(document.segments[len(self.document) - 1 :], text, image, size)
 
+    def explain(self, error: BudgetError) -> ValueError:
+        """The error that a user is told where the request does not fit."""
+        if not (number := len(self.inputs.shots)):
+            return error
+        fewer = "fewer shots" if number > 1 else "no shot"
+        return ValueError(f"the request does not fit behind {counted(number, 'shot')}: {error}, or"
+                          f" give {fewer}")  # fmt: skip
+
     def response(self, document: Document) -> Response:
         """The answer in a document that came of it, apart from its thoughts.
 
@@ -132,6 +144,8 @@ def build_request(
 
     task = form_of(whole, inputs)
     inputs, changes = _fit_media(task, inputs, sequencer)
+    inputs, of_shots = _fit_shots(task, inputs, choices.get("shots") or (), sequencer)
+    changes = (*changes, *of_shots)
     strange = _strange(task, inputs, sequencer, directory)
     if strange is not None:
         changes = (*changes, strange)
@@ -140,8 +154,12 @@ def build_request(
     chosen, negative = choose_sampling(
         (task.slot.kind,), task.sampling_over(sampling), kinds, choices, task.negative
     )
+    if chosen.max_thought_ids is not None and not chosen.thought_ends:
+        chosen = replace(chosen, thought_ends=task.thought_ends)
     check_penalties(chosen, (task.sampling_over(sampling),), kinds)
     document = ask_document(whole, inputs)
+    if inputs.shots:
+        check_in_a_row(document, len(inputs.shots), sequencer)
     return AskedRequest(
         verb, document, chosen, negative, inputs, (*notes, *changes), finish, task, strange
     )
@@ -159,6 +177,10 @@ def build_document_request(
         raise ValueError("the document has no slots, so there is nothing to sample; add a Slot")
     spans = sequencer.grammar.format.spans
     kinds = {kind: span.modality for kind, span in spans.items()}
+    if choices.get("shots"):
+        raise ValueError(
+            "shots are of verbs; put their segments into the document, before the slot"
+        )
     chosen, negative = choose_sampling(sorted(answers), sampling, kinds, choices)
     return AskedRequest(None, document, chosen, negative, Inputs(), (), _nothing)
 
@@ -247,6 +269,47 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
     return inputs, notes
 
 
+def _fit_shots(
+    task: Task, inputs: Inputs, documents: Sequence[Document], sequencer: Sequencer
+) -> tuple[Inputs, tuple[str, ...]]:
+    """Inputs with documents as their shots, media as the model's tokenizers take them; notes."""
+    shots: list[Shot] = []
+    notes: dict[str, None] = {}
+    if len(documents := several("shots", documents, Document)) > MOST_SHOTS:
+        raise ValueError(f"shots is {len(documents):,} documents, expected {MOST_SHOTS} at most")
+    for number, document in enumerate(documents):
+        try:
+            shot = shot_of(task, document.segments)
+            fitted, changes = _fit_media(task, shot.inputs, sequencer)
+            answer = []
+            for segment in shot.answer:
+                own, of_answer = fit_segment(task, segment, sequencer)
+                answer.append(own)
+                changes = (*changes, *of_answer)
+        except ValueError as error:
+            raise ValueError(f"shot {number}: {error}") from None
+        shots.append(Shot(fitted, tuple(answer)))
+        notes.update(dict.fromkeys(f"shots: {each}" for each in changes))
+    return replace(inputs, shots=tuple(shots)), tuple(notes)
+
+
+def fit_segment(
+    task: Task | None, segment: Any, sequencer: Sequencer
+) -> tuple[Any, tuple[str, ...]]:
+    """A text, picture or sound as the model's tokenizers take it, with notes on what was changed.
+
+    task: whose sizes pictures shall have; None: any that divides into codes. Role and loss weight
+    of what is changed are lost.
+    """
+    if isinstance(segment, Image):
+        return _fit_given(task, segment, sequencer)
+    if isinstance(segment, Audio):
+        rate = sequencer.tokenizer("audio").sample_rate
+        waveform, notes = fit_sound(segment.waveform, segment.sample_rate, rate)
+        return Audio(waveform, rate), notes
+    return segment, ()
+
+
 _MOST_PICTURES = 8
 """Frames of a video that are shown to a model which knows pictures alone."""
 
@@ -282,14 +345,16 @@ def _fit_video(task: Task, video: Video, sequencer: Sequencer) -> tuple[Video, t
     return Video.at_rate(frames, tokenizer.frame_rate), of_video
 
 
-def _fit_given(task: Task, image: Any, sequencer: Sequencer) -> tuple[Image, tuple[str, ...]]:
+def _fit_given(
+    task: Task | None, image: Any, sequencer: Sequencer
+) -> tuple[Image, tuple[str, ...]]:
     pixels = Image(image).pixels if isinstance(image, np.ndarray) else image.pixels
     fitted, notes = fit_image(task, pixels, sequencer.tokenizer("image"))
     return Image(fitted), notes
 
 
 def fit_image(
-    task: Task, pixels: np.ndarray, tokenizer: ImageTokenizer
+    task: Task | None, pixels: np.ndarray, tokenizer: ImageTokenizer
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """A picture, uint8 (H, W, 3), as its tokenizer's published processor makes it; then of a size
     that the task has, or that divides into codes. With notes on what was changed."""
@@ -301,7 +366,7 @@ def fit_image(
             f"the picture of {before[1]}x{before[0]} became {after[1]}x{after[0]} pixels, as the"
             " model's own processor makes it"
         )
-    if task.size is not None:
+    if task is not None and task.size is not None:
         width, height = task.size.nearest((after[1], after[0]))
     else:
         stride = int(tokenizer.stride)

@@ -15,7 +15,7 @@ from unified.engine.events import Event
 from unified.engine.request import Sampling
 from unified.engine.streaming import EventStream
 from unified.engine.submission import Submission
-from unified.models.verbs import Verbs
+from unified.models.prompting import Prompting
 from unified.tasks.penalties import check_all_penalties
 from unified_base.arguments import MOST_BYTES, whole, whole_or_none
 from unified_data.document import Document
@@ -38,7 +38,7 @@ class _Swapping:
 _swapping = _Swapping()  # of all models: it is held while an engine is made, which takes no time
 
 
-class Streams(Verbs):
+class Streams(Prompting):
     """What `UnifiedModel` samples with."""
 
     def __init__(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from unified.engine import events
 from unified.engine.events import Event, TextCut, completions
 from unified.engine.request import Sampling
+from unified.formats.limits import BudgetError
 from unified.matching.best_of import Scorer, check_best_of, rank
 from unified.models.asking_models import (
     AskedRequest,
@@ -44,7 +45,7 @@ class Verbs(ABC):
 
     Each makes a request (`UnifiedModel.request`) and samples it with seeds seed, seed + 1, ...
     choices: `unified.tasks.choices.Choices`: guidance, negative, temperature, top_k, top_p,
-    max_text_ids, max_repeats, settings, sampling.
+    max_text_ids, max_repeats, max_thought_ids, shots, settings, sampling.
 
     What was changed on the way, and what did not come as asked for, is warned of. All raise
     ValueError, before anything is sampled, where the model cannot do it, saying what it can.
@@ -176,15 +177,9 @@ class Verbs(ABC):
         return [_last(document, Video) for document in self._sample(request, n, seed)]
 
     def edit(
-        self,
-        pixels: np.ndarray,
-        text: str,
-        n: int = 1,
-        seed: int = 0,
-        *,
-        size: AnySize = None,
+        self, pixels: np.ndarray, text: str, n: int = 1, seed: int = 0, *, size: AnySize = None,
         **choices: Unpack[Choices],
-    ) -> list[np.ndarray]:
+    ) -> list[np.ndarray]:  # fmt: skip
         """`n` pictures, uint8 (H, W, 3), of a picture in which a wish such as "make the ground
         red" is granted."""
         request = self.request("edit", image=Image(pixels), text=text, size=size, **choices)
@@ -350,7 +345,11 @@ class Verbs(ABC):
         """The documents of a request, its notes as warnings."""
         for note in request.notes:
             warnings.warn(note, stacklevel=_caller())
-        documents = self._complete(request.document, n, seed, request.sampling, request.negative)
+        asked = request.document, n, seed, request.sampling, request.negative
+        try:
+            documents = self._complete(*asked)
+        except BudgetError as error:
+            raise request.explain(error) from None
         for document in documents:
             for note in request.finish(document):
                 warnings.warn(note, stacklevel=_caller())

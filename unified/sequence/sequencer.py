@@ -72,14 +72,16 @@ def loss_weights(
 
     What ends a role counts with the segment before it: an answer is learnt with its end. Other
     markers count with the segment they stand before, but one that hands over to the response counts
-    with the prompt before it, since a user's prompt ends with it. The end of a document counts with
-    the last segment; behind the end of a role it counts not at all, since no sampler chooses it.
-    Nor does the begin of a document. The ids of a segment count as it says itself.
+    with the prompt before it, since a user's prompt ends with it (but where the model may call a
+    tool instead, it is the model's choice, and counts with the response). The end of a document
+    counts with the last segment; behind the end of a role it counts not at all, since no sampler
+    chooses it. Nor does the begin of a document. The ids of a segment count as it says itself.
     """
+    handed_over = "response" if "call" not in grammar.roles else None
     prefixes = [
         (
             losses[i - 1] if i else 0.0,
-            losses[i - 1] if i and roles[i] == "response" != roles[i - 1] else losses[i],
+            losses[i - 1] if i and roles[i] == handed_over != roles[i - 1] else losses[i],
         )
         for i in range(len(losses))
     ]

@@ -45,6 +45,7 @@ class AnswerParts:
         is_cut: whether a budget of ids ended it.
         warnings: of this document.
         scores: of the ids of its words, where they were asked for.
+        thought: what was written before the answer, once it is complete; None: nothing.
     """
 
     def __init__(self, asked: AskedRequest) -> None:
@@ -53,6 +54,7 @@ class AnswerParts:
         self.is_cut = False
         self.warnings: list[str] = []
         self.scores: list[TextScore] = []
+        self.thought: str | None = None
         self._asked = asked
 
     def add(self, event: Event) -> None:
@@ -78,6 +80,7 @@ class AnswerParts:
             self.warnings.append(event.reason)
         elif isinstance(event, Done):
             self.usage = event.usage
+            self.thought = self._asked.response(event.document).thought
             most = self._asked.sampling.max_ids
             self.is_cut |= most is not None and len(event.ids) >= most
             self.warnings += self._asked.finish(event.document)

@@ -134,8 +134,9 @@ class StreamOptions(ApiObject):
 
 
 class ChatBody(ApiBody):
-    """`CompletionCreateParams` of the schema; "image" among the modalities is ours, and so is
-    `guidance`, of the pictures."""
+    """`CompletionCreateParams` of the schema; "image" among the modalities is ours, and so are
+    `guidance`, of the pictures, `include_reasoning` (what was written before an answer comes as its
+    `reasoning_content`) and `max_thought_ids`, of that."""
 
     model: str
     messages: list[
@@ -153,6 +154,8 @@ class ChatBody(ApiBody):
     top_p: float | None = None
     top_k: int | None = None
     guidance: float | None = None
+    include_reasoning: bool = False
+    max_thought_ids: Annotated[int, Field(ge=1)] | None = None
     stop: str | list[str] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None

@@ -86,7 +86,8 @@ async def _asked(service: Service, body: ChatBody) -> _Completion:
         settings["top_logprobs"] = body.top_logprobs or 0
     asked = await service.ask(
         asking.verb, asking.param, temperature=body.temperature, top_p=body.top_p,
-        top_k=body.top_k, guidance=body.guidance, settings=settings, **inputs,
+        top_k=body.top_k, guidance=body.guidance, max_thought_ids=body.max_thought_ids,
+        settings=settings, **inputs,
     )  # fmt: skip
     if body.logprobs:
         check_scored(asked, "logprobs")
@@ -150,6 +151,8 @@ class _Completion:
         message: dict[str, Any] = {
             "role": "assistant", "content": self._content(answer), "refusal": None,
         }  # fmt: skip
+        if self._body.include_reasoning and answer.thought is not None:
+            message["reasoning_content"] = answer.thought
         if answer.pictures:
             message["images"] = [
                 self._picture(image.pixels, index) for index, image in enumerate(answer.pictures)
@@ -253,6 +256,8 @@ class _Completion:
                     yield self._chunk(number, {"audio": {"id": sound_ids[number], **rest}})
             elif isinstance(event, Done):
                 left -= 1
+                if self._body.include_reasoning and answer.thought is not None:
+                    yield self._chunk(number, {"reasoning_content": answer.thought})
                 chunk = self._chunk(number, {}, _reason(answer))
                 yield chunk if left else {**chunk, **self._ours()}
         if options is not None and options.include_usage:

@@ -67,6 +67,7 @@ class VerbBody(ApiBody):
     top_p: float | None = None
     max_text_ids: int | None = None
     max_repeats: int | None = None
+    max_thought_ids: int | None = None
     settings: list[str] = Field(default_factory=list)
     decoder: Literal["vq", "diffusion", "diffusion-2x"] = "vq"
     number: Annotated[int, Field(ge=1)] = 1
@@ -81,7 +82,7 @@ class VerbBody(ApiBody):
 
 _AS_THEY_ARE = (
     "text", "question", "voice", "size", "images", "sounds", "language", "guidance", "negative",
-    "temperature", "top_k", "top_p", "max_text_ids", "max_repeats",
+    "temperature", "top_k", "top_p", "max_text_ids", "max_repeats", "max_thought_ids",
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ from unified_data.document import (
     Video,
 )
 
-__all__ = ["Example", "Inputs", "Turn", "ask_document", "form_of", "segments_of"]
+__all__ = ["Example", "Inputs", "Shot", "Turn", "ask_document", "form_of", "segments_of"]
 
 AnySegment = Segment | Coded
 Answer = str | AnySegment | list[AnySegment] | tuple[AnySegment, ...]
@@ -57,6 +57,14 @@ class Example:
 
 
 @dataclass(frozen=True, eq=False)
+class Shot:
+    """An answered request that stands before another one; see `unified.tasks.shots`."""
+
+    inputs: Inputs
+    answer: tuple[AnySegment, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """What a user says and gives.
 
@@ -69,6 +77,7 @@ class Inputs:
     examples: shown before everything else.
     box: in the picture that is given, what is asked about.
     video: a Video or its codes. frames: how many, of a video that is made; None: a picture is made.
+    shots: answered requests of the same task, in order, before everything else.
     """
 
     text: str | None = None
@@ -85,6 +94,7 @@ class Inputs:
     box: Box | None = None
     video: AnySegment | None = None
     frames: int | None = None
+    shots: tuple[Shot, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -118,7 +128,11 @@ def segments_of(
     task = form_of(task, inputs)
     values = _values(task, inputs)
     start = _first_question(task) if inputs.turns else 0
-    segments = _examples(task, inputs)
+    segments: list[AnySegment] = []
+    for shot in inputs.shots:
+        answered = segments_of(task, shot.inputs, shot.answer)
+        segments += [replace(segment, loss=0.0) for segment in answered]
+    segments += _examples(task, inputs)
     for part in task.prompt[:start]:
         segments += _segments(part, inputs, values)
     for turn in inputs.turns:  # each laid out as the last question is

@@ -1,8 +1,8 @@
-"""What a user chooses about the sampling of one request, over the task's and the model's own."""
+"""What a user chooses about one request: shots, and sampling over the task's and the model's."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypedDict
 
 from unified.engine.request import MODES, Sampling
@@ -10,6 +10,7 @@ from unified.tasks.settings import sampling_over
 from unified_base.arguments import item
 from unified_base.arguments import text as of_text
 from unified_base.text import quoted
+from unified_data.document import Document
 
 __all__ = ["Choices", "choose_sampling"]
 
@@ -23,6 +24,8 @@ class Choices(TypedDict, total=False):
         for the others.
     max_text_ids: ids of each text, at most. max_repeats: a text ends when it has so many copies of
         one phrase on end; 0: never.
+    max_thought_ids: ids of a thought before an answer, at most. shots: documents of a prompt and
+        its answer each, that stand before what is asked (`unified.tasks.shots`).
     settings: {"image.temperature": 0.9, "max_ids": 4096}, whatever `Sampling` has.
     sampling: in place of the model's and the task's; the others here come on top.
     """
@@ -34,12 +37,14 @@ class Choices(TypedDict, total=False):
     top_p: float | None
     max_text_ids: int | None
     max_repeats: int | None
+    max_thought_ids: int | None
+    shots: Sequence[Document] | None
     settings: Mapping[str, Any] | None
     sampling: Sampling | None
 
 
 _OF_THE_ANSWER = ("temperature", "top_k", "top_p")
-_OF_TEXTS = ("max_text_ids", "max_repeats")
+_OF_TEXTS = ("max_text_ids", "max_repeats", "max_thought_ids")
 
 
 def choose_sampling(

@@ -25,7 +25,7 @@ def default_tasks(format: Format, size: SizeRule | None = None) -> Tasks:
     With the roles of a chat template a model is asked in words; in the pocket format by that
     format's own forms; in others, which know nobody who asks, it goes on with a text or a picture.
     """
-    if format.name in ("pocket", "pocket-together", "grounded", "tiles", "video"):
+    if format.name in ("pocket", "pocket-together", "grounded", "tiles", "tools", "video"):
         tasks = pocket_forms(size)
     elif {_PROMPT, _RESPONSE} <= set(format.roles):
         tasks = in_words(size)

@@ -76,10 +76,12 @@ class PreferencePairs:
         if len(named) != 1:
             raise ValueError(f"preferences come from one source, not from {[n for n, _ in named]}")
         self.name, self.source = named[0]
-        if self.source.noise or self.source.drop_prompt or self.source.orders != "as_is":
+        source = self.source
+        drawn = source.noise or source.drop_prompt or source.infill or source.shots
+        if drawn or source.orders != "as_is":
             raise ValueError(
-                f"source {self.name} has noise, drop_prompt or orders; documents of preferences"
-                " are always the same, or their reference would be of others"
+                f"source {self.name} has noise, drop_prompt, infill, shots or orders; documents of"
+                " preferences are always the same, or their reference would be of others"
             )
         self._config = StreamConfig(sources, seq_len, 1, seed, max_corrupt)
         self._context = StreamContext(self._config, sequencer.grammar, sequencer.text_tokenizer)

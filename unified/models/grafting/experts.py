@@ -15,7 +15,7 @@ from typing import Any
 from unified_base.text import quoted
 from unified_data.document import Document, Media, Segment, Text
 
-__all__ = ["Consulted", "Expert", "Provenance", "consult"]
+__all__ = ["Consulted", "Expert", "Provenance", "consult", "digest_of", "segments_from"]
 
 Answer = str | Segment | Sequence[Segment]
 
@@ -41,9 +41,9 @@ class Provenance:
 
     Attributes:
         segment: its index in the document.
-        expert: the expert's name.
-        source: the index of the medium that the expert was asked about.
-        digest: SHA-256 of that medium, in hex.
+        expert: the expert's name, or the tool's.
+        source: the index of the medium that the expert was asked about, or of the call.
+        digest: SHA-256 of that segment, in hex.
     """
 
     segment: int
@@ -78,15 +78,19 @@ def consult(document: Document, experts: Sequence[Expert]) -> Consulted:
         for expert in experts:
             if expert.modality != segment.modality:
                 continue
-            for answer in _answers(expert, segment, index):
+            where = f"expert {quoted(expert.name)} gave {{}} for segment {index}"
+            for answer in segments_from(expert.call(segment), where):
                 segments.append(replace(answer, role=segment.role, loss=0.0))
                 at = len(segments) - 1
-                provenance.append(Provenance(at, expert.name, source, _digest(segment)))
+                provenance.append(Provenance(at, expert.name, source, digest_of(segment)))
     return Consulted(Document(tuple(segments)), tuple(provenance))
 
 
-def _answers(expert: Expert, segment: Media, index: int) -> list[Any]:
-    answer = expert.call(segment)
+def segments_from(answer: Any, where: str) -> list[Any]:
+    """The segments that something called gave: of a text, a segment, or several; "" is none.
+
+    where: for errors, with {} for what was given. Raises ValueError for anything else.
+    """
     if isinstance(answer, str):
         return [Text(answer)] if answer else []
     answers = [answer] if isinstance(answer, Text | Media) else answer
@@ -94,15 +98,17 @@ def _answers(expert: Expert, segment: Media, index: int) -> list[Any]:
         isinstance(own, Text | Media) for own in answers
     ):
         raise ValueError(
-            f"expert {quoted(expert.name)} gave {quoted(answer)} for segment {index}, expected a"
-            " text, a medium, or a list of them"
+            f"{where.format(quoted(answer))}, expected a text, a medium, or a list of them"
         )
     return list(answers)
 
 
-def _digest(segment: Media) -> str:
-    digest = hashlib.sha256(segment.modality.encode())
+def digest_of(segment: Text | Media) -> str:
+    """SHA-256 of what a segment holds, in hex."""
+    digest = hashlib.sha256(getattr(segment, "modality", "text").encode())
     for name, value in sorted(vars(segment).items()):
         if hasattr(value, "tobytes"):
             digest.update(name.encode() + str(value.shape).encode() + value.tobytes())
+        elif name == "text":
+            digest.update(value.encode())
     return digest.hexdigest()
