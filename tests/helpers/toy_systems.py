@@ -1,4 +1,4 @@
-"""The recipes of configs/systems with toys in the place of what they download: tiny parts, few media.
+"""The recipes of configs/systems with toys in the place of what they download.
 
 A recipe's comment holds its commands, which are run as they stand but for names and sizes.
 """
@@ -13,9 +13,24 @@ import torch
 import yaml
 
 from tests.helpers.grafted import clip_folder
+from tests.helpers.small_model import media
+from tests.helpers.small_tower import small_tower
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_base.images import save_png
-from unified_data.document import Audio, Document, Image, Slot, Text
+from unified_base.sounds import save_wav
+from unified_base.videos import save_video
+from unified_data.document import (
+    Audio,
+    Box,
+    Document,
+    Image,
+    Label,
+    Region,
+    Slot,
+    State,
+    Text,
+    Video,
+)
 from unified_data.shards import ShardWriter, write_index
 
 SYSTEMS = Path(__file__).parents[2] / "configs" / "systems"
@@ -25,15 +40,17 @@ WORDS = ["user assistant what is in this picture? a red panda eats", "Describe t
 TOY_OPTIONS = {
     "qformer": {"queries": 3, "layers": 2, "heads": 2, "width": 8},
     "resampler": {"latents": 3, "depth": 1, "heads": 2, "head_width": 4},
+    "merge": {"vectors": 5, "neighbours": 2},
     "adaption-prompts": {"prompts": 2, "layers": 1},
     "gated-cross-attention": {"every": 2, "heads": 3},
     "modality-adapters": {"rank": 2},
 }
+TOY_PARTS = {"whisper": "hearing", "hubert": "hearing", "tokenizers/image": "image",
+             "tokenizers/speech": "audio", "tower": "tower"}  # fmt: skip
 _CHAT = """{%- for message in messages -%}
 {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' -}}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"""
-ENCODERS = ("--see", "--hear")
 
 
 def commands(path: Path) -> list[list[str]]:
@@ -61,12 +78,19 @@ class Toys:
         self.folder = folder
         _language_model(folder / "llm")
         clip_folder(folder / "clip", layers=2)
-        self.shards("captions", lambda at: (Image(picture(at), "prompt", 0.0), caption(at)))
-        self.shards("web", lambda at: (Text(WORDS[2]), Image(picture(at)), Text(WORDS[at % 5])))
+        _hearing(folder / "hearing")
+        for name, tokenizer in media().items():
+            tokenizer.save_pretrained(folder / name.removesuffix("_tokenizer"))
+        for name, segments in DOCUMENTS.items():
+            self._write_shards(name, segments)
+        small_tower().save_pretrained(folder / "tower")
         save_png(folder / "photo.png", picture(9))
+        save_wav(folder / "sound.wav", sound(9).waveform, 16_000)
+        save_video(folder / "clip.gif", video(9).frames, video(9).times)
+        for name, segments in ASKED.items():
+            Document(segments).to_json(folder, name)
 
-    def shards(self, name, segments, number=4) -> None:
-        """Shards of documents, by their number."""
+    def _write_shards(self, name, segments, number=4) -> None:
         with ShardWriter(self.folder / name, "train", name) as writer:
             for at in range(number):
                 writer.write(f"d{at}", Document(tuple(segments(at))))
@@ -76,28 +100,45 @@ class Toys:
         """`unified extend` with toys."""
         words = ["extend", str(self.folder / "llm")]
         for option, value in zip(command[2::2], command[3::2], strict=True):
+            media, equals, rest = value.partition("=")
+            of_one = bool(equals) and "," not in media
             if option == "-o":
                 value = str(output)
-            elif option in ENCODERS:
-                value = str(self.folder / self.encoder(value))
+            elif option == "--read":
+                value = re.sub(r"=([^,]+)", lambda m: f"={self.part(m[1])}", value, count=1)
+            elif option in ("--see", "--hear", "--image", "--audio"):
+                value = self.part(value)
             elif option in ("--connector", "--layers"):
-                value = toy_options(value)
+                value = f"{media}={toy_options(rest)}" if of_one else toy_options(value)
+            elif option == "--boxes":
+                value = "9"
             words += [option, value]
         return words
 
-    def encoder(self, name: str) -> str:
-        """The folder of the toy of an encoder."""
-        return "clip"
+    def part(self, name: str) -> str:
+        """The toy in the place of a published part, by what its name says."""
+        if name.isdecimal():
+            return name
+        toy = next((toy for word, toy in TOY_PARTS.items() if word in name), "clip")
+        return str(self.folder / toy)
 
     def run_file(self, path: Path, folder: Path) -> Path:
         """A run's file with two steps on the toys' media."""
         entries = yaml.safe_load(path.read_text("utf-8"))
         entries |= {
-            "output": str(folder / "run"), "init_from": str(folder / "start"), "steps": 2,
-            "seq_len": 160, "global_batch_size": 2, "micro_batch_size": 2, "streams": 2,
-            "workers": 0, "threads": 1, "precision": "float32", "device": "cpu", "compile": False,
-            "log_every": 1, "parallel": "data", "schedule": {"warmup_steps": 1},
+            "output": str(folder / "run"), "steps": 2, "seq_len": 160, "global_batch_size": 2,
+            "micro_batch_size": 2, "streams": 2, "workers": 0, "threads": 1, "compile": False,
+            "precision": "float32", "device": "cpu", "log_every": 1, "parallel": "data",
+            "schedule": {"warmup_steps": 1},
         }  # fmt: skip
+        if "init_from" in entries:
+            entries["init_from"] = str(folder / "start")
+        if "model" in entries:
+            entries["model"] = SHAPE
+            entries["text_vocab_size"] = 290
+            for name in ("image", "audio"):
+                if f"{name}_tokenizer" in entries:
+                    entries[f"{name}_tokenizer"] = str(self.folder / name)
         self._sources(entries["sources"])
         run = folder / "run.yaml"
         run.write_text(yaml.safe_dump(entries), "utf-8")
@@ -114,19 +155,96 @@ class Toys:
         """The command that asks the model, of the toys' media."""
         words = [str(self.folder / word) if (self.folder / word).is_file() else word
                  for word in command]  # fmt: skip
-        words[words.index("--model") + 1] = str(model)
+        replaced = {"--model": str(model), "--size": "24x24", "--scorer": str(self.folder / "tower")}
+        for option, value in replaced.items():
+            if option in words:
+                words[words.index(option) + 1] = value
         if "-o" in words:
             at = words.index("-o") + 1
             words[at] = str(folder / words[at])
         return [*words, "--max-text-ids", "3", "--json"]
 
 
+SHAPE = {
+    "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3,
+    "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 512,
+}  # fmt: skip
+
+
 def picture(seed=0, height=40, width=31) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def caption(at: int) -> Text:
+def seen(at=0) -> Image:
+    return Image(picture(at), "prompt", 0.0)
+
+
+def video(at=0) -> Video:
+    frames = np.stack([picture(10 * at + step, 32, 45) for step in range(3)])
+    return Video.at_rate(frames, 2.0, "prompt", 0.0)
+
+
+def sound(at=0) -> Audio:
+    waveform = np.random.default_rng(at).uniform(-0.3, 0.3, (1, 1600)).astype(np.float32)
+    return Audio(waveform, 16_000, "prompt", 0.0)
+
+
+def state(at=0) -> State:
+    values = np.random.default_rng(at).standard_normal((2, 9)).astype(np.float32)
+    return State(values, "prompt", 0.0)
+
+
+def region(at=0) -> Region:
+    mask = np.zeros((40, 31), bool)
+    mask[10 : 25 + at, 8:20] = True
+    return Region(picture(at), mask, "prompt", 0.0)
+
+
+def question(words="what is it?") -> Text:
+    return Text(words, "prompt", 0.0)
+
+
+def caption(at=0) -> Text:
     return Text(WORDS[at % 3], "response", 1.0)
+
+
+DOCUMENTS = {
+    "captions": lambda at: (seen(at), caption(at)),
+    "draws": lambda at: (question("![a cat]"), Image(picture(at, 36, 48), "response")),
+    "questions": lambda at: (seen(at), question(), caption(at)),
+    "videos": lambda at: (video(at), caption(at)),
+    "sounds": lambda at: (sound(at), caption(at)),
+    "tables": lambda at: (state(at), question("go where?"), caption(at)),
+    "regions": lambda at: (region(at), question(), caption(at)),
+    "boxes": lambda at: (
+        seen(at), question("Find: cat"), Text("cat", "response"),
+        Box(3, 4, 20, 30, 31, 40, "response"),
+    ),
+    "turns": lambda at: (sound(at), Label(("query", "noise")[at % 2], "response"), caption(at)),
+    "text": lambda at: (Text(WORDS[at % 5]),),
+    "web": lambda at: (Text(WORDS[2]), Image(picture(at, 36, 48)), Text(WORDS[at % 5])),
+}  # fmt: skip
+"""By the name of their shards in recipes."""
+ASKED = {
+    "table": (state(9), question("go where?"), Slot("text", role="response")),
+    "region": (region(9), question(), Slot("text", role="response")),
+    "turn": (sound(9), Slot("label", role="response"), Slot("text", role="response")),
+    "page": (Text("a blue cat"), Slot("image"), Slot("text")),
+}
+
+
+def _hearing(folder: Path) -> None:
+    """An encoder of sounds that reads samples."""
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    torch.manual_seed(2)
+    config = HubertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
+        conv_dim=(8, 8), conv_stride=(10, 8), conv_kernel=(10, 8), num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    HubertModel(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
 
 
 def _language_model(folder: Path) -> None:
@@ -139,15 +257,14 @@ def _language_model(folder: Path) -> None:
     text = TextTokenizer.train(WORDS, 290)
     text.save(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.add_special_tokens([AddedToken(f"<|im_{n}|>", special=True) for n in ("start", "end")])
+    markers = [AddedToken(f"<|im_{name}|>", special=True) for name in ("start", "end")]
+    tokenizer.add_special_tokens(markers)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": _CHAT,
                 "eos_token": "<|im_end|>"}  # fmt: skip
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=text.size + 2, hidden_size=24, intermediate_size=40, num_hidden_layers=2,
-        num_attention_heads=3, num_key_value_heads=1, head_dim=8, max_position_embeddings=512,
-        bos_token_id=None, eos_token_id=text.size + 1,
-    )  # fmt: skip
+        vocab_size=text.size + 2, bos_token_id=None, eos_token_id=text.size + 1, **SHAPE
+    )
     LlamaForCausalLM(config).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Every system of configs/systems, at toy size from its file: made, trained, opened again, asked."""
+"""Every system of configs/systems, at toy size from its file: made, trained, opened, asked."""
 
 import re
 
@@ -36,7 +36,7 @@ def test_a_system_is_made_trained_opened_and_asked(path, toys, tmp_path, capsys)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_recipe_names_its_paper_and_its_own_folders(path):
     first, second, *_ = path.read_text("utf-8").split("\n")
-    assert re.match(r"# \S.* \(arXiv:\d{4}\.\d{5}\): .+\.$", first)
+    assert re.match(r"# \S.* \((arXiv:\d{4}\.\d{5}|https://\S+)\).*: .+\.$", first)
     assert re.match(r"# Not here: .+", second)
     outputs = [word for words in commands(path) for word in words if word.startswith("runs/")]
     assert all(word.split("/")[2].startswith(path.stem) for word in outputs)

@@ -267,6 +267,8 @@ def _fit_video(task: Task, video: Video, sequencer: Sequencer) -> tuple[Video, t
             spread = f"{len(chosen)} of the video's {len(video.frames)} frames are looked at"
             notes = (*notes, spread)
         return Video(np.stack(fitted), video.times[chosen]), notes
+    if "video" not in sequencer.tokenizers and sequencer.reads_continuous("video"):
+        return video, ()  # its encoder takes what it needs of any video
     tokenizer: Any = sequencer.tokenizer("video")
     stride = int(tokenizer.stride)
     height, width = video.frames.shape[1:3]

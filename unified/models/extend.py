@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -274,7 +274,7 @@ def _sequencer(
     by_name = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
     media = {name: of(tokenizer) for name, tokenizer in by_name.items() if tokenizer is not None}
     format = _without(format, [name for name in registered_modalities() if name not in media])
-    format = add_spans(format, embedders)
+    format = _with_labels(add_spans(format, embedders), media)
     media |= {kind: ((1,), embedder.fingerprint) for kind, embedder in embedders.items()}
     built = Vocabulary.build(
         text_size=text_tokenizer.size,
@@ -300,6 +300,17 @@ def _sequencer(
         vocabulary, grammar, text_tokenizer, image_tokenizer, audio_tokenizer, others=others,
         embedders=embedders,
     )  # fmt: skip
+
+
+def _with_labels(format: Format, tokenizers: Container[str]) -> Format:
+    """A format with a span of labels where they have codes and it has none."""
+    if "label" not in tokenizers or "label" in format.spans:
+        return format
+    top = yaml.safe_load(format.source)
+    top["markers"] += ["<label>", "</label>"]
+    code = {"repeat": 1, "of": [{"codes": "label"}]}
+    top["spans"]["label"] = [{"marker": "<label>"}, code, {"marker": "</label>"}]
+    return parse_format(write_format(top))
 
 
 def _without(format: Format, kinds: Sequence[str]) -> Format:
