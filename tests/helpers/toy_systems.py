@@ -14,7 +14,7 @@ import yaml
 
 from tests.helpers.grafted import clip_folder
 from tests.helpers.small_model import media
-from tests.helpers.small_tower import small_tower
+from tests.helpers.small_tower import ENTRIES, fill, small_tower
 from unified.vocabulary.text_tokenizer import TextTokenizer
 from unified_base.images import save_png
 from unified_base.sounds import save_wav
@@ -25,6 +25,7 @@ from unified_data.document import (
     Document,
     Image,
     Label,
+    PointCloud,
     Region,
     Slot,
     State,
@@ -60,6 +61,12 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("   unified ")]
 
 
+def introduction(path: Path) -> str:
+    """What a recipe's comment says before its commands, in one line."""
+    lines = re.findall(r"^# (\S.*)", path.read_text("utf-8"), re.M)
+    return " ".join(line for line in lines if not line.startswith("shards/"))
+
+
 def toy_options(text: str) -> str:
     """`qformer,queries=32` with the sizes of a toy."""
     name, *pairs = text.split(",")
@@ -84,6 +91,8 @@ class Toys:
         for name, segments in DOCUMENTS.items():
             self._write_shards(name, segments)
         small_tower().save_pretrained(folder / "tower")
+        fill(folder / "pairs", 5)
+        np.save(folder / "chair.npy", cloud(9).points)
         save_png(folder / "photo.png", picture(9))
         save_wav(folder / "sound.wav", sound(9).waveform, 16_000)
         save_video(folder / "clip.gif", video(9).frames, video(9).times)
@@ -126,22 +135,31 @@ class Toys:
         """A run's file with two steps on the toys' media."""
         entries = yaml.safe_load(path.read_text("utf-8"))
         entries |= {
-            "output": str(folder / "run"), "steps": 2, "seq_len": 160, "global_batch_size": 2,
-            "micro_batch_size": 2, "streams": 2, "workers": 0, "threads": 1, "compile": False,
-            "precision": "float32", "device": "cpu", "log_every": 1, "parallel": "data",
-            "schedule": {"warmup_steps": 1},
+            "output": str(folder / "run"), "steps": 2, "threads": 1, "precision": "float32",
+            "device": "cpu", "log_every": 1, "schedule": {"warmup_steps": 1},
         }  # fmt: skip
-        if "init_from" in entries:
-            entries["init_from"] = str(folder / "start")
+        if "sources" in entries:
+            entries |= TOY_RUN
+            self._sources(entries["sources"])
+            if "init_from" in entries:
+                entries["init_from"] = str(folder / "start")
+        else:
+            entries |= {"batch_size": 2, "data": [self._data(entries["data"][0])]}
+            entries["validation"] = entries["data"]
+            if "init_from" in entries:
+                kind = "image" if "modality" in entries else "tower"
+                entries["init_from"] = str(self.folder / kind)
         if "model" in entries:
-            entries["model"] = SHAPE
-            entries["text_vocab_size"] = 290
-            for name in ("image", "audio"):
-                if f"{name}_tokenizer" in entries:
-                    entries[f"{name}_tokenizer"] = str(self.folder / name)
-        self._sources(entries["sources"])
+            entries |= {"model": SHAPE, "text_vocab_size": 290}
+            entries["image_tokenizer"] = str(self.folder / "image")
+        for part in entries.keys() & TOY_SHAPES.keys():
+            toy = TOY_SHAPES[part]
+            declared = entries[part] if part == "branches" else toy
+            entries[part] = {name: toy[name] for name in declared}
+        if "tower" in entries:
+            entries |= {"vocabulary": 270, "max_text_ids": 20, "size": 32}
         run = folder / "run.yaml"
-        run.write_text(yaml.safe_dump(entries), "utf-8")
+        run.write_text(json.dumps(entries, indent=1), "utf-8")  # which is YAML
         return run
 
     def _sources(self, sources) -> None:
@@ -149,22 +167,47 @@ class Toys:
             if "sources" in source:
                 self._sources(source["sources"])
             else:
-                source["shards"] = str(self.folder / Path(source["shards"]).name)
+                source["shards"] = self._data(source["shards"])
+
+    def _data(self, name: str) -> str:
+        return str(self.folder / Path(name).name)
 
     def verb(self, command: list[str], model: Path, folder: Path) -> list[str]:
         """The command that asks the model, of the toys' media."""
         words = [str(self.folder / word) if (self.folder / word).is_file() else word
                  for word in command]  # fmt: skip
-        replaced = {"--model": str(model), "--size": "24x24", "--scorer": str(self.folder / "tower")}
+        scorer = str(self.folder / "tower")
+        replaced = {"--size": "24x24", "--scorer": scorer, **dict.fromkeys(MODELS, str(model))}
         for option, value in replaced.items():
             if option in words:
                 words[words.index(option) + 1] = value
         if "-o" in words:
             at = words.index("-o") + 1
             words[at] = str(folder / words[at])
-        return [*words, "--max-text-ids", "3", "--json"]
+        few = ["--max-text-ids", "3"] if "--model" in words else []
+        return [*words, *few, "--json"]
 
 
+MODELS = ("--model", "--tower", "--tokenizer")
+"""Options that name what was trained."""
+TOY_RUN = {
+    "seq_len": 160, "global_batch_size": 2, "micro_batch_size": 2, "streams": 2, "workers": 0,
+    "compile": False, "parallel": "data",
+}  # fmt: skip
+TOY_SHAPES = {
+    "tower": ENTRIES["clip"],
+    "diffusion": {"scales": [1], "patch": 4, "widths": [8, 8]},
+    "branches": {
+        "audio": {
+            "model_type": "audio-spectrogram-transformer", "hidden_size": 16, "num_mel_bins": 32,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
+            "max_length": 48, "frequency_stride": 16, "time_stride": 16,
+        },
+        "points": {
+            "points": 20, "groups": 4, "neighbours": 5, "width": 8, "depth": 1, "heads": 2,
+        },
+    },
+}  # fmt: skip
 SHAPE = {
     "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 3,
     "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 512,
@@ -200,6 +243,10 @@ def region(at=0) -> Region:
     return Region(picture(at), mask, "prompt", 0.0)
 
 
+def cloud(at=0) -> PointCloud:
+    return PointCloud(np.random.default_rng(at).standard_normal((23, 3)).astype(np.float32))
+
+
 def question(words="what is it?") -> Text:
     return Text(words, "prompt", 0.0)
 
@@ -221,6 +268,8 @@ DOCUMENTS = {
         Box(3, 4, 20, 30, 31, 40, "response"),
     ),
     "turns": lambda at: (sound(at), Label(("query", "noise")[at % 2], "response"), caption(at)),
+    "heard": lambda at: (sound(at), Image(picture(at))),
+    "clouds": lambda at: (cloud(at), Image(picture(at)), Text(WORDS[2])),
     "text": lambda at: (Text(WORDS[at % 5]),),
     "web": lambda at: (Text(WORDS[2]), Image(picture(at, 36, 48)), Text(WORDS[at % 5])),
 }  # fmt: skip

@@ -5,10 +5,12 @@ import re
 import pytest
 import torch
 
-from tests.helpers.toy_systems import SYSTEMS, Toys, commands
+from tests.helpers.toy_systems import SYSTEMS, Toys, commands, introduction
 from unified.__main__ import run
 
 FILES = sorted(SYSTEMS.glob("*.yaml"))
+MADE = ("model", "tower", "space", "tokenizer")
+RECIPE = r"\S.* \((arXiv:\d{4}\.\d{5}|https://\S+)\).*: .+\. Not here: .+\.$"
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +27,21 @@ def test_a_system_is_made_trained_opened_and_asked(path, toys, tmp_path, capsys)
         for command in steps:
             if command[0] == "extend":
                 assert run(toys.extended(command, tmp_path / "start")) == 0, capsys.readouterr().err
-        assert run(["train", str(toys.run_file(path, tmp_path))]) == 0, capsys.readouterr().err
+        (train,) = [command for command in steps if command[-1] == f"configs/systems/{path.name}"]
+        file = toys.run_file(path, tmp_path)
+        assert run([*train[:-1], str(file)]) == 0, capsys.readouterr().err
     finally:
         torch.set_num_threads(threads)
     capsys.readouterr()
-    assert run(toys.verb(verb, tmp_path / "run/model", tmp_path)) == 0, capsys.readouterr().err
+    (model,) = [folder for folder in (tmp_path / "run").iterdir() if folder.name in MADE]
+    assert run(toys.verb(verb, model, tmp_path)) == 0, capsys.readouterr().err
     assert capsys.readouterr().out.startswith("{")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_recipe_names_its_paper_and_its_own_folders(path):
-    first, second, *_ = path.read_text("utf-8").split("\n")
-    assert re.match(r"# \S.* \((arXiv:\d{4}\.\d{5}|https://\S+)\).*: .+\.$", first)
-    assert re.match(r"# Not here: .+", second)
-    outputs = [word for words in commands(path) for word in words if word.startswith("runs/")]
-    assert all(word.split("/")[2].startswith(path.stem) for word in outputs)
+    assert re.match(RECIPE, introduction(path))
+    for words in commands(path):
+        own = [words[at + 1] for at, word in enumerate(words[:-1]) if word in ("-o", "--model")]
+        assert all(word.startswith(f"runs/systems/{path.stem}/") for word in own if "/" in word
+                   and not word.startswith("shards/"))  # fmt: skip

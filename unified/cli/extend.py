@@ -85,7 +85,7 @@ def extend(
         typer.Option(
             "--read",
             metavar="MEDIA=ENC[,OPTION=N]",
-            help="Read video, region or image (by frames=N, tiles=N), or state=NUMBERS; repeatable.",
+            help="Read video, region or image (frames=N, tiles=N), or state=NUMBERS; repeatable.",
         ),
     ] = None,
     connector: Annotated[

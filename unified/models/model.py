@@ -205,7 +205,8 @@ class UnifiedModel(ModelParts, Streams):
         says. depth: sizes of the depth decoder, see `create`.
         see, hear: encoders through which pictures and sounds are read as vectors, in the place of
         codes or beside them (`unified.models.grafting.graft.Graft`; docs/grafting.md). read: those
-        of other media, by modality: video, state, region, and image with tiles. layers: what is put into the decoder's layers for them, by name; layer_options: of it.
+        of other media, by modality: video, region, state, and image with tiles.
+        layers: what is put into the decoder's layers for them, by name; layer_options: of it.
 
         Its texts are sampled as its generation_config.json says, and it is asked in the words of
         `unified.tasks.defaults`: `tasks` may be changed before it is trained.
