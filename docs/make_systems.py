@@ -43,5 +43,6 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    if "--check" in sys.argv[1:]:
+        sys.exit(PAGE.read_text("utf-8") != page())
     PAGE.write_text(page(), "utf-8")
-    sys.stdout.write(f"{PAGE}: {len(list(RECIPES.glob('*.yaml')))} systems\n")

@@ -26,10 +26,11 @@ _TOLD = 8
 
 
 def _train_keys() -> str:
+    from unified.matching.space_config import SpaceTraining
     from unified.matching.tower_config import TowerTraining
     from unified_base.config_help import as_text
 
-    return as_text(TowerTraining)
+    return f"{as_text(TowerTraining)}\n\nWith branches, of a space:\n\n{as_text(SpaceTraining)}"
 
 
 def train(
@@ -38,7 +39,7 @@ def train(
     resume: Resume = False,
     keys: Annotated[bool, help_config(_train_keys)] = False,
 ) -> None:
-    """Train a tower of pictures and texts from one configuration file."""
+    """Train a tower of pictures and texts, or a space's branches, from one configuration file."""
     from unified.matching.tower_training import main
 
     with warnings_as_notes():
