@@ -23,7 +23,8 @@ Any key may be replaced on the command line: `unified {command} run.yaml {exampl
 
 _SPACE = """## Branches of a space
 
-A file with the key `branches` trains encoders of sounds and point clouds against a tower that stays what it is.
+A file with the key `branches` trains encoders of sounds and point clouds against a tower that stays
+what it is.
 """
 
 
