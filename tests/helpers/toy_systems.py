@@ -97,7 +97,8 @@ class Toys:
         save_wav(folder / "sound.wav", sound(9).waveform, 16_000)
         save_video(folder / "clip.gif", video(9).frames, video(9).times)
         for name, segments in ASKED.items():
-            Document(segments).to_json(folder, name)
+            asked = json.dumps(Document(segments).to_json(folder, name))
+            (folder / f"{name}.json").write_text(asked, "utf-8")
 
     def _write_shards(self, name, segments, number=4) -> None:
         with ShardWriter(self.folder / name, "train", name) as writer:
@@ -184,7 +185,7 @@ class Toys:
         if "-o" in words:
             at = words.index("-o") + 1
             words[at] = str(folder / words[at])
-        few = ["--max-text-ids", "3"] if "--model" in words else []
+        few = ["--max-text-ids", "3"] if "--model" in words and words[0] != "draw" else []
         return [*words, *few, "--json"]
 
 
@@ -196,7 +197,7 @@ TOY_RUN = {
 }  # fmt: skip
 TOY_SHAPES = {
     "tower": ENTRIES["clip"],
-    "diffusion": {"scales": [1], "patch": 4, "widths": [8, 8]},
+    "diffusion": {"scales": [1], "patch": 4, "widths": [32, 32]},
     "branches": {
         "audio": {
             "model_type": "audio-spectrogram-transformer", "hidden_size": 16, "num_mel_bins": 32,

@@ -10,7 +10,7 @@ from unified.__main__ import run
 
 FILES = sorted(SYSTEMS.glob("*.yaml"))
 MADE = ("model", "tower", "space", "tokenizer")
-RECIPE = r"\S.* \((arXiv:\d{4}\.\d{5}|https://\S+)\).*: .+\. Not here: .+\.$"
+RECIPE = r"\S.* \(([^()]+, )?(arXiv:\d{4}\.\d{5}|https://\S+)\).*: .+\. Not here: .+\.$"
 
 
 @pytest.fixture(scope="module")

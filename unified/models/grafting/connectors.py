@@ -64,11 +64,11 @@ def pixel_shuffle(features: Tensor, grid: Grid, side: int) -> Tensor:
     """Neighbours side by side in one vector: (B, h * w, E) -> (B, h/side * w/side, side^2 * E).
 
     The order of numbers is that of InternVL (arXiv:2404.16821) and nanoVLM: rows of a block outer.
-    Frames of sound (B, T, E) are joined `side` at a time, those of several pictures each by itself.
+    Frames of sound (B, T, E) are joined side^2 at a time, those of several pictures each by itself.
     """
     B, _, E = features.shape
     if len(grid) == 1:
-        return features.reshape(B, grid[0] // side, side * E)
+        return features.reshape(B, grid[0] // side**2, side**2 * E)
     if len(grid) == 3:
         each = pixel_shuffle(features.reshape(B * grid[0], -1, E), grid[1:], side)
         return each.reshape(B, -1, each.shape[-1])
@@ -78,11 +78,13 @@ def pixel_shuffle(features: Tensor, grid: Grid, side: int) -> Tensor:
 
 
 def divided(grid: Grid, side: int, option: str) -> Grid:
-    """The grid of blocks of a side; pictures of a grid (N, h, w) stay as many.
+    """The grid of blocks of a side; pictures of a grid (N, h, w) stay as many, and frames of sound
+    (T,) are joined side^2 at a time.
 
     Raises ValueError where it does not divide.
     """
     several, inner = grid[:-2], grid[-2:]
+    side = side**2 if len(grid) == 1 else side
     if any(length % side for length in inner):
         size = "x".join(map(str, inner))
         raise ValueError(

@@ -35,12 +35,9 @@ class PoolConnector(Connector):
 
     def forward(self, features: Tensor, grid: Grid) -> Tensor:
         vectors = self.mlp(features, grid)
-        several = divided(grid, 1, "pool")
-        axes = tuple(range(1, 1 + len(several)))
-        side = int(self.options["pool"])
-        blocks = vectors.unflatten(1, several)  # (B, *grid, D)
-        for axis in axes[-2:] if len(axes) > 1 else axes:
-            blocks = blocks.unflatten(axis, (self.grid(grid)[axis - 1], side)).mean(axis + 1)
+        reduced, blocks = self.grid(grid), vectors.unflatten(1, grid)  # (B, *grid, D)
+        for axis in range(max(1, len(grid) - 1), len(grid) + 1):
+            blocks = blocks.unflatten(axis, (reduced[axis - 1], -1)).mean(axis + 1)
         return blocks.flatten(1, -2)
 
 
