@@ -225,6 +225,8 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
             before = original if isinstance(original, np.ndarray) else original.pixels
             inputs = replace(inputs, box=fit_box(inputs.box, before, image, sequencer))
         inputs = replace(inputs, image=image)
+    elif isinstance(inputs.image, np.ndarray):
+        inputs = replace(inputs, image=Image(inputs.image))
     examples = []
     for example in inputs.examples:
         if example.image is not None and task.shots and codes_image:
