@@ -77,6 +77,7 @@ format: $(VENV)/.installed-dev
 
 # The site, in build/docs: pages, commands, and the Python reference from docstrings. A warning is an error.
 docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/make_systems.py
 	$(BIN)/python docs/make_map.py
 	$(BIN)/python docs/make_commands.py
 	$(BIN)/python docs/make_reference.py

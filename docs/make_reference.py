@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unified.matching.space_config import SpaceTraining
 from unified.matching.tower_config import TowerTraining
 from unified.training.config import TrainConfig
 from unified_base.config_help import as_markdown
@@ -17,6 +18,13 @@ from unified_tokenizers.training_config import TokenizerTraining
 FOLDER = Path(__file__).parent / "reference"
 _NOTE = """Made by `python docs/make_reference.py`; `unified {command} --help-config` prints it.
 Any key may be replaced on the command line: `unified {command} run.yaml {example}`.
+"""
+
+
+_SPACE = """## Branches of a space
+
+A file with the key `branches` trains encoders of sounds and point clouds against a tower that stays
+what it is.
 """
 
 
@@ -33,7 +41,8 @@ def pages() -> dict[str, str]:
         ),
         "tower_train.md": _page(
             "Configuration of `unified tower train`",
-            "tower train", "optimizer.lr=1e-3 steps=20", as_markdown(TowerTraining),
+            "tower train", "optimizer.lr=1e-3 steps=20",
+            f"{as_markdown(TowerTraining)}\n{_SPACE}\n{as_markdown(SpaceTraining)}",
         ),
     }  # fmt: skip
 

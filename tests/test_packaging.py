@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +145,14 @@ def test_every_run_file_loads(path):
     """Through the function that the command uses, down to the shape of what is trained."""
     assert path.read_text("utf-8").startswith("# "), "open with what this is and its command"
     entries = yaml.safe_load(path.read_text("utf-8"))
+    if "branches" in entries:
+        from unified.matching.space_branches import make_branch
+        from unified.matching.space_config import load_space_config
+
+        with torch.device("meta"):
+            for modality, own in load_space_config(path).branches.items():
+                assert make_branch(modality, own, 16)
+        return
     if "tower" in entries:
         from unified.matching.tower_config import load_config as load_tower_config
         from unified.matching.tower_files import make_parts
@@ -201,7 +210,7 @@ def test_every_run_that_the_readme_shows_loads(block, tmp_path):
     assert load_config(path).sources
 
 
-@pytest.mark.parametrize("script", ["make_map.py", "make_commands.py"])
+@pytest.mark.parametrize("script", ["make_map.py", "make_commands.py", "make_systems.py"])
 def test_what_is_made_of_the_code_is_up_to_date(script):
     done = subprocess.run([sys.executable, ROOT / "docs" / script, "--check"], check=False)
     assert done.returncode == 0, f"run python docs/{script}"

@@ -8,6 +8,7 @@ https://numpy.org/neps/nep-0001-npy-format.html.
 from __future__ import annotations
 
 import ast
+import io
 import math
 import os
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from unified_base.files import read_bytes
 from unified_base.text import quoted
 
-__all__ = ["MAX_ARRAY", "read_npy"]
+__all__ = ["MAX_ARRAY", "decode_npy", "encode_npy", "read_npy"]
 
 MAX_ARRAY = 256 << 20
 """Bytes of a file of numbers."""
@@ -35,11 +36,22 @@ def read_npy(path: str | os.PathLike[str], limit: int = MAX_ARRAY) -> np.ndarray
         ValueError: as `read_bytes`; it is no .npy file (an .npz archive is none), holds objects,
             text or records, or is shorter or longer than its header says.
     """
-    data = read_bytes(path, "array", limit)
+    return decode_npy(read_bytes(path, "array", limit), str(Path(path)))
+
+
+def decode_npy(data: bytes, name: str) -> np.ndarray:
+    """As `read_npy`, from the file's bytes; `name` is for errors."""
     try:
         return _array(data)
     except ValueError as error:
-        raise ValueError(f"cannot read array {Path(path)}: {error}") from None
+        raise ValueError(f"cannot read array {name}: {error}") from None
+
+
+def encode_npy(array: np.ndarray) -> bytes:
+    """The bytes of a .npy file of numbers."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _array(data: bytes) -> np.ndarray:

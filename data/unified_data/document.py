@@ -25,7 +25,10 @@ from unified_base.cells import join_cells
 from unified_base.files import read_bytes
 from unified_base.text import quoted
 from unified_data.dialogue import Dialogue
+from unified_data.labels import Label
+from unified_data.numbers import PointCloud, State
 from unified_data.places import Box, Location, Point
+from unified_data.regions import Region
 from unified_data.segments import (
     ANY,
     MAX_LOSS,
@@ -47,9 +50,9 @@ from unified_data.video import Video
 
 __all__ = [
     "MAX_DECODED", "MAX_LOSS", "MAX_MEDIA", "MAX_SEGMENTS", "MAX_SIDE", "Audio", "Box", "Dialogue",
-    "Document", "Image", "Location", "Media", "Modality", "Point", "Role", "Segment", "Slot",
-    "Text", "Video", "check_decoded", "check_file_name", "common_entries", "decoded_size",
-    "keys_of",
+    "Document", "Image", "Label", "Location", "Media", "Modality", "Point", "PointCloud", "Region",
+    "Role", "Segment", "Slot", "State", "Text", "Video", "check_decoded", "check_file_name",
+    "common_entries", "decoded_size", "keys_of",
 ]  # fmt: skip
 
 MAX_DECODED = 2 << 30

@@ -65,7 +65,7 @@ def test_the_resampler_gives_64_latents_of_any_grid():
 
 
 def test_connectors_refuse_what_they_cannot_take():
-    assert set(CONNECTORS) == {"linear", "mlp", "qformer", "resampler"}
+    assert set(CONNECTORS) == {"linear", "mlp", "qformer", "resampler", "pool", "merge"}
     with pytest.raises(ValueError, match="connector is 'cnn', expected one of linear"):
         make_connector("cnn", 5, 7)
     with pytest.raises(ValueError, match="connector mlp has no option sides; it has shuffle"):

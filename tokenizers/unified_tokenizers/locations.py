@@ -7,8 +7,6 @@ Nothing is learnt; what there is to say is how a place is rounded.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -18,15 +16,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from unified_base.atomic import atomic_write
 from unified_base.structured import read_json
 from unified_base.text import quoted
+from unified_tokenizers.plain_codes import PlainCodes
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-
-    from unified_tokenizers.base import Codes
 
 __all__ = ["MAX_BINS", "LocationTokenizer"]
 
@@ -35,7 +30,7 @@ _COORDINATES = {"box": 4, "point": 2}
 Number = int | float
 
 
-class LocationTokenizer:
+class LocationTokenizer(PlainCodes):
     """The codes of boxes, or of points: `bins` cells along each side of a picture.
 
     A box's codes are its first and its last cell: (left, top, right, bottom), each end included, so
@@ -59,25 +54,9 @@ class LocationTokenizer:
         self.modality = modality
         self.bins = bins
 
-    cannot_decode: str | None = None
-
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
         return (self.bins,)
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(self._config(), sort_keys=True).encode()).hexdigest()[:16]
-
-    @property
-    def device(self) -> torch.device:
-        import torch
-
-        return torch.device("cpu")
-
-    def to(self, device: Any = None, dtype: Any = None) -> Self:
-        """Itself: it has no weights."""
-        return self
 
     def quantise(self, at: Sequence[Number], width: int, height: int) -> np.ndarray:
         """Codes int64 (4,) or (2,) of coordinates in a frame of width x height.
@@ -130,23 +109,6 @@ class LocationTokenizer:
             )
         return left, top, right + 1, bottom + 1
 
-    # The contract of tokenizers: media are codes already (`quantise`), so that these hand them on.
-
-    def encode_arrays(self, media: np.ndarray) -> np.ndarray:
-        """What `quantise` gave, int64 (B, 1, 4) or (B, 1, 2)."""
-        return np.ascontiguousarray(media, np.int64)
-
-    def decode_arrays(self, codes: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-        return codes.astype(np.float32)
-
-    def encode(self, media: Tensor) -> Codes:
-        from unified_tokenizers.base import Codes
-
-        return Codes(media.long(), tuple(media.shape[2:]))
-
-    def decode(self, codes: Codes) -> Tensor:
-        return codes.codes.float()
-
     def code_vectors(self) -> tuple[Tensor, ...]:
         """Sines and cosines of each bin's position, (bins, 16), so that near bins begin alike.
 
@@ -158,12 +120,6 @@ class LocationTokenizer:
         angles = math.pi * position[:, None] * 2.0 ** torch.arange(8, dtype=torch.float64)
         vectors = torch.cat([angles.sin(), angles.cos()], 1)
         return ((vectors - vectors.mean(0)).float(),)
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write config.json, which is all there is."""
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        atomic_write(path / "config.json", (json.dumps(self._config(), indent=2) + "\n").encode())
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], /) -> Self:

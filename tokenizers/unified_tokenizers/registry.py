@@ -68,6 +68,7 @@ _BUILT_IN = {
     "glm_image": ("adapters_glm", "GlmImageAdapter"),
     "VQModel": ("adapters_diffusers", "VqModelAdapter"),
     "locations": ("locations", "LocationTokenizer"),
+    "labels": ("label_codes", "LabelTokenizer"),
     "frames": ("frames", "FrameTokenizer"),
     "tiles": ("tiled", "TiledTokenizer"),
 }

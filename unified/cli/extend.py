@@ -8,10 +8,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from unified.cli.encoders import make_grafts, named
 from unified.cli.options import DeviceName
 from unified.cli.terminal import AsJson, Seed, note, result, warnings_as_notes
 from unified.cli.tokenizer import open_tokenizer
-from unified_base.text import quoted
 
 Codes = Annotated[
     str | None,
@@ -80,14 +80,23 @@ def extend(
         str | None,
         typer.Option("--hear", metavar="ENC", help="Read sounds as vectors of this encoder."),
     ] = None,
+    read: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--read",
+            metavar="MEDIA=ENC[,OPTION=N]",
+            help="Read video, region or image (frames=N, tiles=N), or state=NUMBERS; repeatable.",
+        ),
+    ] = None,
     connector: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             "--connector",
-            metavar="NAME[,OPTION=N]",
-            help="Between encoder and model: linear, mlp, qformer or resampler.",
+            metavar="[MEDIA=]NAME[,OPTION=N]",
+            help="Between encoder and model: linear, mlp (default), pool, merge, qformer or"
+            " resampler; of all media, or of one.",
         ),
-    ] = "mlp",
+    ] = None,
     encoder_layer: Annotated[
         int | None,
         typer.Option(
@@ -110,6 +119,10 @@ def extend(
             metavar="NAME,...",
             help="Roles and spans of vectors whose positions see one another, such as prompt.",
         ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", metavar="NAME,...", help="Labels, each of them one id."),
     ] = None,
     max_grid: Annotated[
         int, typer.Option("--max-grid", min=1, help="Largest side of a picture, in codes.")
@@ -136,9 +149,9 @@ def extend(
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    grafts = _grafts({"see": see, "hear": hear}, connector, encoder_layer)
+    grafts = make_grafts({"image": see, "audio": hear}, read or (), connector or (), encoder_layer)
     if layers is not None:
-        name, options = _named("--layers", layers)
+        name, options = named("--layers", layers)
         grafts |= {"layers": name, "layer_options": options}
     if bidirectional is not None:
         grafts["bidirectional"] = [name.strip() for name in bidirectional.split(",")]
@@ -152,6 +165,10 @@ def extend(
 
         places = {kind: LocationTokenizer(kind, boxes) for kind in ("box", "point")}
         format = "grounded" if format == "pocket" else format
+    if labels is not None:
+        from unified_tokenizers.label_codes import LabelTokenizer
+
+        places["label"] = LabelTokenizer(labels.split(","))
     torch.manual_seed(seed)
     with warnings_as_notes():
         model = UnifiedModel.extend(
@@ -171,7 +188,7 @@ def extend(
         grid = "x".join(map(str, embedder.vectors_grid or ()))
         size = f"{grid} vectors each" if grid else "as many vectors as the encoder gives"
         size += ", which the layers attend to" if embedder.attended else ""
-        note(f"{kind} is read through {embedder.encoder.model.config.model_type} and"
+        note(f"{kind} is read through {embedder.encoder.label} and"
              f" {embedder.connector.name}: {size}; the connector is untrained")  # fmt: skip
     values = {
         "path": str(output),
@@ -222,31 +239,6 @@ def together(
     note(f"format {description['format']['name']}: {codes_in_words(description)}")
     values = {name: description[name] for name in ("format", "codes", "weights")}
     result({"path": str(output), **values}, as_json, str(output))
-
-
-def _grafts(encoders: dict[str, str | None], connector: str, layer: int | None) -> dict[str, Any]:
-    """What `UnifiedModel.extend` takes of encoders. connector: "mlp" or "mlp,shuffle=2"."""
-    from unified.models.grafting.graft import Graft
-
-    name, options = _named("--connector", connector)
-    given_encoders = {verb: encoder for verb, encoder in encoders.items() if encoder is not None}
-    if not given_encoders and (connector != "mlp" or layer is not None):
-        raise ValueError("--connector and --encoder-layer are of an encoder: give --see or --hear")
-    return {verb: Graft(encoder, name, options, layer) for verb, encoder in given_encoders.items()}
-
-
-def _named(option: str, text: str) -> tuple[str, dict[str, int]]:
-    """A name and its options: "mlp" or "mlp,shuffle=2"."""
-    name, *pairs = text.split(",")
-    options: dict[str, int] = {}
-    for pair in pairs:
-        key, _, value = pair.partition("=")
-        if not key or not value.isdecimal():
-            raise ValueError(
-                f"{option} {text}: {quoted(pair)}, expected OPTION=NUMBER, such as mlp,shuffle=2"
-            )
-        options[key] = int(value)
-    return name, options
 
 
 def _video(name: str | None, rate: float) -> dict[str, Any]:

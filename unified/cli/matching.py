@@ -13,6 +13,7 @@ from unified_base.text import counted
 
 if TYPE_CHECKING:
     from unified.matching.media_index import Hit, MediaIndex
+    from unified_data.document import Media
 
 TowerName = Annotated[
     Path,
@@ -25,10 +26,11 @@ _TOLD = 8
 
 
 def _train_keys() -> str:
+    from unified.matching.space_config import SpaceTraining
     from unified.matching.tower_config import TowerTraining
     from unified_base.config_help import as_text
 
-    return as_text(TowerTraining)
+    return f"{as_text(TowerTraining)}\n\nWith branches, of a space:\n\n{as_text(SpaceTraining)}"
 
 
 def train(
@@ -37,7 +39,7 @@ def train(
     resume: Resume = False,
     keys: Annotated[bool, help_config(_train_keys)] = False,
 ) -> None:
-    """Train a tower of pictures and texts from one configuration file."""
+    """Train a tower of pictures and texts, or a space's branches, from one configuration file."""
     from unified.matching.tower_training import main
 
     with warnings_as_notes():
@@ -45,7 +47,10 @@ def train(
 
 
 def classify(
-    picture: Annotated[Path, typer.Argument(help="PNG, JPEG, WebP, GIF or BMP.")],
+    medium: Annotated[
+        Path,
+        typer.Argument(help="A picture; of a space a sound, or a point cloud (.npy), as well."),
+    ],
     classes: Annotated[
         list[str], typer.Argument(metavar="CLASS...", help='In words: "a fox" "a car".')
     ],
@@ -57,17 +62,37 @@ def classify(
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Which of some classes a picture is of, none of which the tower was trained for."""
+    """Which of some classes a medium is of, none of which the tower was trained for."""
+    from unified.matching.space import Space, is_space
     from unified.matching.tower import Tower
     from unified_base.images import load_image
 
-    pixels = load_image(picture)
-    likeliest = Tower.from_pretrained(tower, device).classify(pixels, classes, template)
+    if is_space(tower):
+        segment = _medium(medium)
+        likeliest = Space.from_pretrained(tower, device).classify(segment, classes, template)
+    else:
+        pixels = load_image(medium)
+        likeliest = Tower.from_pretrained(tower, device).classify(pixels, classes, template)
     values = {
-        "picture": str(picture),
+        "medium": str(medium),
         "classes": [{"name": name, "probability": round(p, 6)} for name, p in likeliest],
     }
     result(values, as_json, "\n".join(f"{p:.3f}  {name}" for name, p in likeliest))
+
+
+def _medium(path: Path) -> Media:
+    """A picture, a sound or a point cloud, by the file's ending."""
+    from unified_base.arrays import read_npy
+    from unified_base.images import load_image
+    from unified_base.media_source import media_kind
+    from unified_base.sounds import load_audio
+    from unified_data.document import Audio, Image, PointCloud
+
+    if path.suffix.lower() == ".npy":
+        return PointCloud(read_npy(path).astype("float32"))
+    if media_kind(path.name) == "audio":
+        return Audio(*load_audio(path))
+    return Image(load_image(path))
 
 
 def index(

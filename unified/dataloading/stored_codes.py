@@ -78,8 +78,7 @@ class CodesOf:
     @classmethod
     def of_embedder(cls, embedder: Embedder, live: bool) -> CodesOf:
         """live: media are stored, not their features."""
-        of_media = {"image": "uint8"}.get(embedder.modality, "float32")
-        features = of_media if live else "float16"
+        features = embedder.prepared if live else "float16"
         return cls(embedder.fingerprint, (1,), embedder.modality, features)
 
     def to_json(self) -> dict[str, Any]:

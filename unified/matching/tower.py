@@ -26,7 +26,7 @@ from unified_base.text import quoted
 from unified_tokenizers.contrastive import unit
 from unified_tokenizers.modules import weights_digest
 
-__all__ = ["Likeness", "Tower"]
+__all__ = ["Likeness", "Tower", "likeliest"]
 
 _BATCH = 64
 
@@ -160,16 +160,8 @@ class Tower:
         Raises:
             ValueError: no class, one that stands there twice, or a template without `{}`.
         """
-        if not classes or len(set(classes)) < len(classes):
-            raise ValueError(f"classes are {quoted(list(classes))}, expected different ones")
-        if "{}" not in template:
-            raise ValueError(f"the template is {quoted(template)}, expected {{}} in it")
-        texts = self.embed_texts([template.replace("{}", name) for name in classes])
-        logits = self.scale * (texts @ self.embed_pictures([pixels])[0]).astype(np.float64)
-        shares = np.exp(logits - logits.max())
-        shares /= shares.sum()
-        order = np.argsort(-shares, kind="stable")
-        return [Likeness(classes[i], float(shares[i])) for i in order]
+        _check_classes(classes, template)  # before anything is computed
+        return likeliest(self, self.embed_pictures([pixels])[0], classes, template)
 
     def scores(self, text: str, pictures: Sequence[np.ndarray]) -> list[float]:
         """How well each picture fits a text: cosines, -1 to 1. See `best_of.Scorer`."""
@@ -179,6 +171,26 @@ class Tower:
     def scale(self) -> float:
         """What cosines are multiplied by where they become probabilities."""
         return float(self.model.logit_scale.detach().exp())
+
+
+def likeliest(
+    tower: Tower, vector: np.ndarray, classes: Sequence[str], template: str
+) -> list[Likeness]:
+    """The classes by how near they are to a vector, float32 (D,) of length one."""
+    _check_classes(classes, template)
+    texts = tower.embed_texts([template.replace("{}", name) for name in classes])
+    logits = tower.scale * (texts @ vector).astype(np.float64)
+    shares = np.exp(logits - logits.max())
+    shares /= shares.sum()
+    order = np.argsort(-shares, kind="stable")
+    return [Likeness(classes[i], float(shares[i])) for i in order]
+
+
+def _check_classes(classes: Sequence[str], template: str) -> None:
+    if not classes or len(set(classes)) < len(classes):
+        raise ValueError(f"classes are {quoted(list(classes))}, expected different ones")
+    if "{}" not in template:
+        raise ValueError(f"the template is {quoted(template)}, expected {{}} in it")
 
 
 def _pooled(output: Any) -> Tensor:

@@ -249,7 +249,23 @@ def _of_all(mine_BD: Tensor, dist: DistContext) -> Tensor:
 
 
 def main(config_path: Path, resume: bool = False, changes: Iterable[str] = ()) -> None:
-    """The command `unified tower train`; `changes` as of `load_config`."""
+    """The command `unified tower train`, of a tower or of a space's branches; `changes` as of
+    `load_config`."""
+    if _has_branches(config_path):
+        from unified.matching.space_config import load_space_config
+        from unified.matching.space_training import train_space
+
+        folder = train_space(load_space_config(config_path, changes), resume)
+        tell(f"space saved in {os.fspath(folder)}")
+        return
     folder = train(load_config(config_path, changes), resume)
     if os.environ.get("RANK", "0") == "0":  # of several processes one says it
         tell(f"tower saved in {os.fspath(folder)}")
+
+
+def _has_branches(path: Path) -> bool:
+    """Whether a run's file is of a space."""
+    from unified_base.structured import read_yaml
+
+    entries = read_yaml(path)
+    return isinstance(entries, dict) and "branches" in entries

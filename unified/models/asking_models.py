@@ -247,6 +247,8 @@ def _fit_media(task: Task, inputs: Inputs, sequencer: Sequencer) -> tuple[Inputs
             before = original if isinstance(original, np.ndarray) else original.pixels
             inputs = replace(inputs, box=fit_box(inputs.box, before, image, sequencer))
         inputs = replace(inputs, image=image)
+    elif isinstance(inputs.image, np.ndarray):
+        inputs = replace(inputs, image=Image(inputs.image))
     examples = []
     for example in inputs.examples:
         if example.image is not None and task.shots and codes_image:
@@ -330,6 +332,8 @@ def _fit_video(task: Task, video: Video, sequencer: Sequencer) -> tuple[Video, t
             spread = f"{len(chosen)} of the video's {len(video.frames)} frames are looked at"
             notes = (*notes, spread)
         return Video(np.stack(fitted), video.times[chosen]), notes
+    if "video" not in sequencer.tokenizers and sequencer.reads_continuous("video"):
+        return video, ()  # its encoder takes what it needs of any video
     tokenizer: Any = sequencer.tokenizer("video")
     stride = int(tokenizer.stride)
     height, width = video.frames.shape[1:3]

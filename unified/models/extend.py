@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -296,7 +296,7 @@ def _sequencer(
     by_name = {"image": image_tokenizer, "audio": audio_tokenizer, **(others or {})}
     media = {name: of(tokenizer) for name, tokenizer in by_name.items() if tokenizer is not None}
     format = _without(format, [name for name in registered_modalities() if name not in media])
-    format = _seen_both_ways(add_spans(format, embedders), bidirectional)
+    format = _seen_both_ways(_with_labels(add_spans(format, embedders), media), bidirectional)
     media |= {kind: ((1,), embedder.fingerprint) for kind, embedder in embedders.items()}
     built = Vocabulary.build(
         text_size=text_tokenizer.size,
@@ -330,6 +330,17 @@ def _seen_both_ways(format: Format, names: Sequence[str]) -> Format:
         return format
     top = yaml.safe_load(format.source)
     top["bidirectional"] = list(dict.fromkeys([*format.bidirectional, *names]))
+    return parse_format(write_format(top))
+
+
+def _with_labels(format: Format, tokenizers: Container[str]) -> Format:
+    """A format with a span of labels where they have codes and it has none."""
+    if "label" not in tokenizers or "label" in format.spans:
+        return format
+    top = yaml.safe_load(format.source)
+    top["markers"] += ["<label>", "</label>"]
+    code = {"repeat": 1, "of": [{"codes": "label"}]}
+    top["spans"]["label"] = [{"marker": "<label>"}, code, {"marker": "</label>"}]
     return parse_format(write_format(top))
 
 

@@ -22,7 +22,7 @@ from unified.models.files import (
     save_model,
 )
 from unified.models.generation_settings import text_settings
-from unified.models.grafting.graft import Graft, as_graft, attends_to_media, put_into_layers
+from unified.models.grafting.graft import Graft, all_grafts, attends_to_media, put_into_layers
 from unified.models.model_parts import ModelParts
 from unified.models.model_tasks import copy_plugin_files, plugin_of, tasks_of
 from unified.models.opening import LanguageModel, check_weights_device
@@ -187,6 +187,7 @@ class UnifiedModel(ModelParts, Streams):
         depth: Mapping[str, Any] | None = None,
         see: str | Path | Graft | None = None,
         hear: str | Path | Graft | None = None,
+        read: Mapping[str, str | Path | Graft] | None = None,
         layers: str | None = None,
         layer_options: Mapping[str, int] | None = None,
         bidirectional: Sequence[str] = (),
@@ -205,9 +206,10 @@ class UnifiedModel(ModelParts, Streams):
         written by a depth decoder ("depth") or by the decoder's head ("heads"); None: as the format
         says. depth: sizes of the depth decoder, see `create`.
         see, hear: encoders through which pictures and sounds are read as vectors, in the place of
-        codes or beside them (`unified.models.grafting.graft.Graft`; docs/grafting.md). layers: what
-        is put into the decoder's layers for them, by name; layer_options: of it. bidirectional:
-        roles and kinds of spans of vectors whose positions see one another, such as ("prompt",).
+        codes or beside them (`unified.models.grafting.graft.Graft`; docs/grafting.md). read: those
+        of other media, by modality: video, region, state, and image with tiles. layers: what is put
+        into the decoder's layers for them, by name; layer_options: of it. bidirectional: roles and
+        kinds of spans of vectors whose positions see one another, such as ("prompt",).
 
         Its texts are sampled as its generation_config.json says, and it is asked in the words of
         `unified.tasks.defaults`: `tasks` may be changed before it is trained.
@@ -223,7 +225,7 @@ class UnifiedModel(ModelParts, Streams):
         """
         check_weights_device(device)
         layouts = {"image": image_codes, "audio": audio_codes}
-        grafts = {n: as_graft(g) for n, g in (("image", see), ("audio", hear)) if g is not None}
+        grafts = all_grafts(see, hear, read)
         if isinstance(llm, str | Path) and not grafts:
             extended = extend_published(
                 llm, image_tokenizer, audio_tokenizer, format, initialise, dtype, device, layouts

@@ -26,7 +26,7 @@ class Embedder(Protocol):
     """An encoder and a connector for one kind of span.
 
     kind: of its spans. modality: of its media. fingerprint: of the encoder and of how media are
-    prepared for it.
+    prepared for it. prepared: numpy's type of prepared media.
     """
 
     kind: str
@@ -34,6 +34,9 @@ class Embedder(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+
+    @property
+    def prepared(self) -> str: ...
 
     def prepare(self, segment: Media) -> np.ndarray:
         """A medium as the encoder takes it: uint8 (3, H, W) of a picture, float32 (1, S) of a

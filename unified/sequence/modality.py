@@ -15,12 +15,12 @@ Shapes: K codebook levels, h w grid of codes, H W pixels, T frames, S samples.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unified.sequence.media_checks import check_picture, check_sound, check_video
+from unified.sequence.modality_entry import Modality
 from unified.sequence.preprocess import crop_picture, crop_video, fit_sound, whole_groups
 from unified.vocabulary.vocabulary import Vocabulary
 from unified_base.frame_times import at_rate
@@ -29,11 +29,15 @@ from unified_data.document import (
     Box,
     Dialogue,
     Image,
+    Label,
     Location,
     Media,
     Point,
+    PointCloud,
+    Region,
     Role,
     Slot,
+    State,
     Video,
 )
 from unified_data.segments import import_installed, media_class, register_media
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
         MediaTokenizer,
         VideoTokenizer,
     )
+    from unified_tokenizers.label_codes import LabelTokenizer
     from unified_tokenizers.locations import LocationTokenizer
 
 __all__ = [
@@ -59,63 +64,6 @@ __all__ = [
     "registered_modalities",
     "tile_of",
 ]
-
-
-MediaT = TypeVar("MediaT", bound=Media)
-TokenizerT = TypeVar("TokenizerT", bound="MediaTokenizer")
-
-
-class Modality(ABC, Generic[MediaT, TokenizerT]):
-    """One row of the table.
-
-    Attributes:
-        media: the class of its segments; `media.modality` is its name.
-        axes: of the grid of its codes behind the levels, where a format lays them out in full.
-        colour: of its ids where a sequence is printed (a colour of `rich`).
-        temperature: at which its codes are sampled where nothing else is asked for.
-        max_batch: media of one size that are coded at a time, at most.
-        max_batch_values: their pixels or samples together, at most.
-    """
-
-    media: ClassVar[type[Media]]
-    axes: ClassVar[tuple[str, ...]] = ("frames",)
-    colour: ClassVar[str] = "blue"
-    temperature: ClassVar[float] = 0.7
-    max_batch: ClassVar[int] = 16
-    max_batch_values: ClassVar[int] = 500_000
-
-    @property
-    def name(self) -> str:
-        return self.media.modality
-
-    @abstractmethod
-    def prepare(self, segment: MediaT, tokenizer: TokenizerT, fit: int | None = None) -> np.ndarray:
-        """A segment as its tokenizer takes it: channels first, without the axis of the batch.
-
-        fit: make it fit the tokenizer, pictures to at most so many pixels a side; None: what does
-        not fit is a ValueError.
-        """
-
-    @abstractmethod
-    def restore(
-        self, codes: np.ndarray, tokenizer: TokenizerT, role: Role | None, loss: float
-    ) -> MediaT:
-        """The segment of codes int64 (K, *grid)."""
-
-    def again(self, decoded: Tensor) -> Tensor:
-        """What a tokenizer decoded, as it encodes it: for codes of a round trip."""
-        return decoded
-
-    def slot_grid(self, slot: Slot, tokenizer: TokenizerT) -> tuple[int, ...] | None:
-        """The grid of codes that a slot asks for, None where it leaves that free.
-
-        Raises ValueError for a size that the tokenizer cannot give.
-        """
-        return None
-
-    def describe(self, grid: tuple[int, ...], tokenizer: TokenizerT | None) -> str:
-        """The extent of some codes in words. tokenizer: None where the model has none."""
-        return " x ".join(f"{size} {axis}" for size, axis in zip(grid, self.axes))
 
 
 class _Pictures(Modality[Image, "ImageTokenizer"]):
@@ -289,6 +237,44 @@ class _Videos(Modality[Video, "VideoTokenizer"]):
         return f"{words}, {(1 + (grid[0] - 1) * tokenizer.group) / tokenizer.frame_rate:.2f} s"
 
 
+class _Labels(Modality[Label, "LabelTokenizer"]):
+    media = Label
+    colour = "yellow"
+    max_batch = 4_096
+
+    def prepare(
+        self, segment: Label, tokenizer: LabelTokenizer, fit: int | None = None
+    ) -> np.ndarray:
+        return np.array([[tokenizer.number(segment.name)]], np.int64)
+
+    def restore(
+        self, codes: np.ndarray, tokenizer: LabelTokenizer, role: Role | None, loss: float
+    ) -> Label:
+        return Label(tokenizer.names[int(codes[0, 0])], role, loss)
+
+    def describe(self, grid: tuple[int, ...], tokenizer: LabelTokenizer | None) -> str:
+        return f"{grid[0]} label"
+
+
+class _Read(Modality[Media, "MediaTokenizer"]):
+    """Media that are read as vectors and have no tokenizer."""
+
+    colour = "cyan"
+
+    def __init__(self, media: type[Media]) -> None:
+        self.media = media  # type: ignore[misc]
+
+    def prepare(
+        self, segment: Media, tokenizer: MediaTokenizer, fit: int | None = None
+    ) -> np.ndarray:
+        raise ValueError(f"{segment.plural} have no codes, they are read as vectors")
+
+    def restore(
+        self, codes: np.ndarray, tokenizer: MediaTokenizer, role: Role | None, loss: float
+    ) -> Media:
+        raise ValueError(f"{self.media.plural} have no codes, they are read as vectors")
+
+
 _table: dict[str, Modality] = {}
 
 
@@ -339,6 +325,9 @@ register_modality(_Sounds())
 register_modality(_Locations(Box))
 register_modality(_Locations(Point))
 register_modality(_Videos())
+register_modality(_Labels())
+for _class in (State, Region, PointCloud):
+    register_modality(_Read(_class))
 
 
 def tile_of(tokenizer: ImageTokenizer) -> tuple[int, int] | None:

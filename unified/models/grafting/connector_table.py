@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unified.models.grafting.connectors import Connector, LinearConnector, MlpConnector
+from unified.models.grafting.merging_connectors import MergeConnector, PoolConnector
 from unified.models.grafting.query_connectors import QFormerConnector, ResamplerConnector
 from unified_base.text import quoted
 
@@ -18,7 +19,8 @@ def register_connector(kind: type[Connector]) -> type[Connector]:
     return kind
 
 
-for _kind in (LinearConnector, MlpConnector, QFormerConnector, ResamplerConnector):
+for _kind in (LinearConnector, MlpConnector, QFormerConnector, ResamplerConnector, PoolConnector,
+              MergeConnector):  # fmt: skip
     register_connector(_kind)
 
 
@@ -34,8 +36,9 @@ def make_connector(name: str, input_width: int, output_width: int, **options: in
         takes = ", ".join(kind.defaults) or "none"
         raise ValueError(f"connector {name} has no option {', '.join(unknown)}; it has {takes}")
     for option, value in options.items():
-        if type(value) is not int or value < 1:
+        least = min(1, kind.defaults[option])  # 0 where it is one that may be switched on
+        if type(value) is not int or value < least:
             raise ValueError(
-                f"{option} of connector {name} is {quoted(value)}, expected at least 1"
+                f"{option} of connector {name} is {quoted(value)}, expected at least {least}"
             )
     return kind(input_width, output_width, **options)

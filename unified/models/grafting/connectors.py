@@ -5,18 +5,24 @@ Legend: B media, F features of a grid h x w or of T frames, E their width, n vec
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-__all__ = ["Connector", "Grid", "LinearConnector", "MlpConnector", "pixel_shuffle"]
+__all__ = [
+    "Connector", "Grid", "LinearConnector", "MlpConnector", "divided", "pixel_shuffle",
+]  # fmt: skip
 
 Grid = tuple[int, ...]
 
 
-class Connector(nn.Module):
+class Connector(nn.Module, ABC):
     """From features (B, F, E) of a grid to vectors (B, n, D) of another.
+
+    A grid is of frames (T,), of rows and columns (h, w), or of pictures of these (N, h, w): the
+    frames of a video, the tiles of a picture.
 
     Attributes:
         name: by which it is asked for and saved.
@@ -36,9 +42,9 @@ class Connector(nn.Module):
         """The grid of vectors for a grid of features. Raises ValueError where it has none."""
         return grid
 
+    @abstractmethod
     def forward(self, features: Tensor, grid: Grid) -> Tensor:
         """Vectors (B, n, D) of features (B, F, E)."""
-        raise NotImplementedError
 
     def check(self, features: Tensor) -> None:
         """Raises ValueError for features of another width."""
@@ -58,14 +64,34 @@ def pixel_shuffle(features: Tensor, grid: Grid, side: int) -> Tensor:
     """Neighbours side by side in one vector: (B, h * w, E) -> (B, h/side * w/side, side^2 * E).
 
     The order of numbers is that of InternVL (arXiv:2404.16821) and nanoVLM: rows of a block outer.
-    Frames of sound (B, T, E) are joined `side` at a time.
+    Frames of sound (B, T, E) are joined side^2 at a time, those of several pictures each by itself.
     """
     B, _, E = features.shape
     if len(grid) == 1:
-        return features.reshape(B, grid[0] // side, side * E)
+        return features.reshape(B, grid[0] // side**2, side**2 * E)
+    if len(grid) == 3:
+        each = pixel_shuffle(features.reshape(B * grid[0], -1, E), grid[1:], side)
+        return each.reshape(B, -1, each.shape[-1])
     h, w = grid
     blocks = features.view(B, h // side, side, w // side, side, E)
     return blocks.permute(0, 1, 3, 2, 4, 5).reshape(B, h * w // side**2, side**2 * E)
+
+
+def divided(grid: Grid, side: int, option: str) -> Grid:
+    """The grid of blocks of a side; pictures of a grid (N, h, w) stay as many, and frames of sound
+    (T,) are joined side^2 at a time.
+
+    Raises ValueError where it does not divide.
+    """
+    several, inner = grid[:-2], grid[-2:]
+    side = side**2 if len(grid) == 1 else side
+    if any(length % side for length in inner):
+        size = "x".join(map(str, inner))
+        raise ValueError(
+            f"a grid of {size} features does not divide into blocks of side {side}; take another"
+            f" {option}, or an encoder of another size"
+        )
+    return (*several, *(length // side for length in inner))
 
 
 class LinearConnector(Connector):
@@ -103,13 +129,7 @@ class MlpConnector(Connector):
         self.linear_2 = nn.Linear(output_width, output_width)
 
     def grid(self, grid: Grid) -> Grid:
-        if any(length % self.side for length in grid):
-            size = "x".join(map(str, grid))
-            raise ValueError(
-                f"a grid of {size} features does not divide into blocks of side {self.side}; take"
-                " another shuffle, or an encoder of another size"
-            )
-        return tuple(length // self.side for length in grid)
+        return divided(grid, self.side, "shuffle")
 
     def forward(self, features: Tensor, grid: Grid) -> Tensor:
         self.check(features)

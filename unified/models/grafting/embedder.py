@@ -6,6 +6,7 @@ Legend: B media, E width of features, n vectors, D the decoder's width.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unified.models.grafting.connectors import Connector
-from unified.models.grafting.encoders import FeatureEncoder
+from unified.models.grafting.encoder_base import FeatureEncoder
 from unified_data.document import Media
 
 __all__ = ["EmbedderParts", "MediaEmbedder", "connect", "content_key"]
@@ -87,9 +88,17 @@ class MediaEmbedder:
         return self.grid_of(prepared.shape)
 
     def grid_of(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The grid of positions of a prepared medium of this shape."""
+        """The grid of positions of a prepared medium of this shape; one after the other where media
+        differ."""
+        if self.attended:
+            return (1,)
         grid = self.connector.grid(self.encoder.grid(shape))
-        return (1,) if self.attended else grid
+        return grid if self.fixed_grid is not None else (math.prod(grid),)
+
+    @property
+    def prepared(self) -> str:
+        """numpy's type of prepared media."""
+        return self.encoder.prepared
 
     @property
     def fixed_grid(self) -> tuple[int, ...] | None:
@@ -111,7 +120,7 @@ class MediaEmbedder:
         groups: dict[tuple[int, ...], list[bytes]] = {}
         for key, medium in missing.items():
             groups.setdefault(medium.shape, []).append(key)
-        device = next(self.encoder.parameters()).device
+        device = self.encoder.device
         for group in groups.values():
             for start in range(0, len(group), _BATCH):
                 part = group[start : start + _BATCH]

@@ -9,12 +9,13 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from unified.models.grafting.encoder_base import FeatureEncoder
 from unified.models.hf_checkpoint import load_config, read_json
 from unified_base.foreign import foreign
 from unified_base.quiet import no_progress_bars
@@ -23,7 +24,7 @@ from unified_base.sounds import conform
 from unified_base.text import quoted
 from unified_data.document import Audio, Image, Media
 
-__all__ = ["FeatureEncoder", "PictureEncoder", "SoundEncoder", "load_encoder"]
+__all__ = ["PictureEncoder", "SoundEncoder", "TransformersEncoder", "load_encoder"]
 
 ENCODER_FILE = "encoder.json"
 _PREPROCESSOR = "preprocessor_config.json"
@@ -37,26 +38,21 @@ _LAYERS = {"clip": -2, "clip_vision_model": -2}
 _SOUND_TYPES = ("whisper", "wav2vec2", "hubert", "wavlm", "unispeech-sat", "data2vec-audio")
 
 
-class FeatureEncoder(nn.Module):
+class TransformersEncoder(FeatureEncoder):
     """A frozen model of transformers whose hidden states are a medium's features.
 
     Attributes:
-        modality: "image" or "audio".
         model: in evaluation mode, without gradients.
         processor: of transformers, which prepares media.
         layer: whose hidden states; None: what the model returns.
-        width: E.
     """
 
-    modality: ClassVar[str]
-
     def __init__(self, model: Any, processor: Any, layer: int | None) -> None:
-        super().__init__()
+        config = model.config
+        super().__init__(int(getattr(config, "hidden_size", None) or config.d_model))
         self.model = model.eval().requires_grad_(False)
         self.processor = processor
         self.layer = layer
-        config = model.config
-        self.width = int(getattr(config, "hidden_size", None) or config.d_model)
         layers = int(getattr(config, "num_hidden_layers", None) or config.encoder_layers)
         if layer is not None and not -layers - 1 <= layer <= layers:
             raise ValueError(
@@ -64,14 +60,12 @@ class FeatureEncoder(nn.Module):
                 " layers"
             )
 
-    def train(self, mode: bool = True) -> FeatureEncoder:
-        """Stays in evaluation mode: it is frozen."""
-        super().train(False)
-        return self
+    @property
+    def label(self) -> str:
+        return str(self.model.config.model_type)
 
     @property
     def fingerprint(self) -> str:
-        """Of every weight, and of how media are prepared (first 16 hex digits of SHA-256)."""
         from unified_tokenizers.modules import weights_digest
 
         entries = {"layer": self.layer, "processor": self._settings()}
@@ -84,26 +78,7 @@ class FeatureEncoder(nn.Module):
             if not name.endswith(("_type", "_class")) and not name.startswith("_")
         }
 
-    def prepare(self, segment: Media) -> np.ndarray:
-        """See `unified.sequence.continuous.Embedder`."""
-        raise NotImplementedError
-
-    def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The grid of features of a prepared medium of this shape."""
-        raise NotImplementedError
-
-    @property
-    def fixed_grid(self) -> tuple[int, ...] | None:
-        """The grid of all media; None where it depends on the medium."""
-        raise NotImplementedError
-
-    @torch.no_grad()
-    def forward(self, media: Tensor) -> Tensor:
-        """Features float32 (B, *grid, E) of prepared media of one shape."""
-        raise NotImplementedError
-
     def save(self, folder: Path) -> None:
-        """Write the model, its processor's settings and ours, for `load_encoder`."""
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
         (folder / ENCODER_FILE).write_text(json.dumps({"layer": self.layer}) + "\n", "utf-8")
@@ -117,13 +92,14 @@ class FeatureEncoder(nn.Module):
         return self._states(self.model(**inputs, **options, return_dict=True))
 
 
-class PictureEncoder(FeatureEncoder):
+class PictureEncoder(TransformersEncoder):
     """A vision transformer that reads patches in rows: CLIP, SigLIP, DINOv2, DINOv3, ViT.
 
     What stands before the patches (a class token, registers) is left out.
     """
 
     modality = "image"
+    prepared = "uint8"
     mean: Tensor
     std: Tensor
 
@@ -184,7 +160,7 @@ class PictureEncoder(FeatureEncoder):
         return states[:, leading:].float().unflatten(1, (h, w))
 
 
-class SoundEncoder(FeatureEncoder):
+class SoundEncoder(TransformersEncoder):
     """An encoder of speech: Whisper's, of 30 seconds, or one that reads samples (wav2vec 2)."""
 
     modality = "audio"
@@ -229,7 +205,7 @@ class SoundEncoder(FeatureEncoder):
         return self._run({name: values}).float()
 
 
-def load_encoder(folder: Path, layer: int | None = None) -> FeatureEncoder:
+def load_encoder(folder: Path, layer: int | None = None) -> TransformersEncoder:
     """The encoder in a folder: of a whole checkpoint (CLIP, SigLIP, Whisper) the part that sees or
     hears.
 
@@ -269,7 +245,7 @@ def load_encoder(folder: Path, layer: int | None = None) -> FeatureEncoder:
 def _stored_layer(path: Path) -> int | None:
     entries = read_json(path)
     layer = entries.get("layer")
-    if set(entries) != {"layer"} or not (layer is None or type(layer) is int):
+    if "layer" not in entries or not (layer is None or type(layer) is int):
         raise ValueError(f"{path} is {quoted(entries)}, expected layer, a whole number or null")
     return layer
 

@@ -11,14 +11,14 @@ import yaml
 
 from unified.formats.parser import parse_format, write_format
 from unified.formats.spec import Format
-from unified.models.files import model_directory
 
 if TYPE_CHECKING:
     from unified.models.grafting.embedder import MediaEmbedder
-    from unified.models.grafting.encoders import FeatureEncoder
+    from unified.models.grafting.encoder_base import FeatureEncoder
 
 __all__ = [
-    "Graft", "add_spans", "as_graft", "attends_to_media", "make_embedders", "put_into_layers",
+    "Graft", "add_spans", "all_grafts", "as_graft", "attends_to_media", "make_embedders",
+    "put_into_layers",
 ]  # fmt: skip
 
 
@@ -27,21 +27,37 @@ class Graft:
     """What a language model shall see or hear through.
 
     Attributes:
-        encoder: a folder, a name on the Hugging Face hub, or one that is loaded.
+        encoder: a folder, a name on the Hugging Face hub, or one that is loaded; of states, the
+            numbers of a row.
         connector: by name (`connector_table`); it begins with random weights.
         options: of the connector, such as {"shuffle": 2}.
         layer: of the encoder whose hidden states are read; None: see `load_encoder`.
+        reading: options of how media are read, such as {"frames": 8}; see `open_encoder`.
     """
 
     encoder: str | Path | FeatureEncoder
     connector: str = "mlp"
     options: Mapping[str, Any] = field(default_factory=dict)
     layer: int | None = None
+    reading: Mapping[str, int] = field(default_factory=dict)
 
 
 def as_graft(value: str | Path | Graft) -> Graft:
     """A graft, or the encoder of one with what is usual."""
     return value if isinstance(value, Graft) else Graft(value)
+
+
+def all_grafts(
+    see: str | Path | Graft | None,
+    hear: str | Path | Graft | None,
+    read: Mapping[str, str | Path | Graft] | None,
+) -> dict[str, Graft]:
+    """The grafts by modality. Raises ValueError where one modality has two."""
+    named = {n: as_graft(g) for n, g in (("image", see), ("audio", hear)) if g is not None}
+    others = {name: as_graft(graft) for name, graft in (read or {}).items()}
+    if twice := sorted(named.keys() & others.keys()):
+        raise ValueError(f"{twice[0]} has two encoders; give one (see, hear or read)")
+    return named | others
 
 
 def make_embedders(
@@ -62,13 +78,13 @@ def make_embedders(
         return {}
     from unified.models.grafting.connector_table import make_connector
     from unified.models.grafting.embedder import MediaEmbedder
-    from unified.models.grafting.encoders import load_encoder
+    from unified.models.grafting.encoder_table import open_encoder
 
     embedders = {}
     for modality, graft in grafts.items():
         encoder = graft.encoder
         if isinstance(encoder, str | Path):
-            encoder = load_encoder(model_directory(encoder), graft.layer)
+            encoder = open_encoder(encoder, modality, graft.layer, **graft.reading)
         if encoder.modality != modality:
             raise ValueError(
                 f"the encoder for {modality} is one of {encoder.modality}; give it for that"

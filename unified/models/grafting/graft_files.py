@@ -119,9 +119,9 @@ def _read_connector(path: Path) -> dict[str, Any]:
 
 
 def _load_parts(folder: Path, kind: str, described: Mapping[str, Any]) -> EmbedderParts:
-    from unified.models.grafting.encoders import load_encoder
+    from unified.models.grafting.encoder_table import stored_encoder
 
-    encoder = load_encoder(folder / f"{kind}_encoder")
+    encoder = stored_encoder(folder / f"{kind}_encoder")
     if encoder.width != described["input_width"]:
         raise ValueError(
             f"the encoder in {folder / f'{kind}_encoder'} gives features of width {encoder.width},"

@@ -9,6 +9,7 @@ Legend: B rows, T positions, D width, N prompts or latents, A heads, C width of 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -39,7 +40,7 @@ def layers_of_model(hf: Any) -> nn.ModuleList:
     return layers
 
 
-class LayerGraft(nn.Module):
+class LayerGraft(nn.Module, ABC):
     """Modules for some layers of a language model.
 
     Attributes:
@@ -61,13 +62,13 @@ class LayerGraft(nn.Module):
         super().__init__()
         self.options = {**self.defaults, **options}
 
+    @abstractmethod
     def install(self, hf: Any) -> None:
         """Put the modules into the layers of the model that they were made for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def remove(self, hf: Any) -> None:
         """Take them out again: the model is what it was."""
-        raise NotImplementedError
 
 
 _GRAFT = "unified_layer_graft"

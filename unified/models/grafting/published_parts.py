@@ -117,6 +117,10 @@ class WholeEmbedder(InsideEmbedder):
     def _processor(self) -> Any:
         return load_picture_processor(self._folder)
 
+    @property
+    def prepared(self) -> str:
+        return "uint8"
+
     def prepare(self, segment: Media) -> np.ndarray:
         if not isinstance(segment, Image):
             raise ValueError(f"the encoder reads pictures, found a {segment.modality}")
