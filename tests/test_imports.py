@@ -243,6 +243,8 @@ def test_nothing_is_ever_unpickled():
             if (where, called) == ("unified_tokenizers.convert_child", "torch.load"):
                 assert "weights_only=True" in ast.unparse(node)
                 continue
+            if ast.unparse(node) == "exec('')":  # runs nothing; `unified.__main__` says what for
+                continue
             unsafe_yaml = called == "yaml.load" and "Loader" not in ast.unparse(node)
             if (
                 called in ("torch.load", "torch.save", "yaml.unsafe_load", "eval", "exec")

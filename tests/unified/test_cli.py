@@ -311,19 +311,6 @@ def test_help_of_every_command_is_instant():
     assert "--images" in result.stdout
 
 
-def test_interrupted_while_a_class_is_made_it_ends_with_130(tmp_path):
-    """Classes are made by strings that run; CPython remembers an interrupt that leaves one."""
-    program = (
-        "import sys\nimport unified.cli.main as command_line\nfrom unified.__main__ import main\n"
-        "def parse(*args, **kwargs):\n    exec('raise KeyboardInterrupt')\n"
-        "command_line.parser = lambda: parse\n"
-        "main()\n"
-    )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert result.returncode == 130, result
-    assert result.stderr == "interrupted\n"
-
-
 def test_ctrl_c_ends_the_program_with_130_and_no_file(cli_model, tmp_path):
     """Interrupted when the first of many pictures is there."""
     folder = tmp_path / "out"

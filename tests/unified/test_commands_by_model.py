@@ -334,7 +334,8 @@ def test_every_command_that_takes_a_model_is_in_the_table(tmp_path):
                "data check", "data show",
                "grammar list", "grammar show", "data build motion",
                # Of towers, not of models: tests/unified/matching. Bulk: test_generate.
-               "tower train", "tower classify", "index", "search", "generate",
+               "tower train", "tower classify", "tower choose", "index", "search",
+               "generate",
                "tokenizer train", "tokenizer evaluate",
                "tokenizer convert", "demo", "export",
                # They serve until they are asked to end: tests/unified/serving.

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unified.cli.model import Changes, Config, Resume, existing, help_config
-from unified.cli.terminal import AsJson, note, prompt_from, result, warnings_as_notes
+from unified.cli.options import Opening
+from unified.cli.terminal import AsJson, Seed, note, prompt_from, result, warnings_as_notes
 from unified_base.text import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from unified.matching.media_index import Hit, MediaIndex
+    from unified.matching.space import Space
     from unified_data.document import Media
 
 TowerName = Annotated[
@@ -142,32 +146,92 @@ def index(
     result(values, as_json, str(output))
 
 
+def choose(
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATA...", help="Shards or folders of pictures with their texts."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="choice.json.")],
+    folder: Annotated[
+        Path, typer.Option("--index", metavar="INDEX", help="A folder of `unified index`.")
+    ],
+    opening: Opening,
+    limit: Annotated[
+        int, typer.Option("--limit", min=10, help="Pictures to learn from, at most.")
+    ] = 200,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Learn when `write --fetch` takes a picture of an index in the place of a drawn one."""
+    from rich.progress import Progress, TextColumn
+
+    from unified.articles.outputs import check_format, check_writable, write_together
+    from unified.matching.fetch_learning import learn_choice, texts_with_pictures
+    from unified.matching.media_index import MediaIndex
+    from unified_base.terminal import console
+
+    check_format(output, (".json",), "a choice")
+    check_writable(output)
+    index = MediaIndex.open(folder)
+    model = opening.load()
+
+    def draw(text: str, number: int) -> np.ndarray:
+        return model.draw(text, seed=seed + number)[0]
+
+    columns = (TextColumn("{task.fields[done]} pictures"),)
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", done=0, total=None)
+        choice, _ = learn_choice(
+            index, texts_with_pictures(data, limit), draw,
+            lambda done: bar.update(task, done=done),
+        )  # fmt: skip
+    write_together({output: choice.to_bytes()})
+    note(
+        f"the index has the better picture for {choice.fetched} of {choice.examples} texts;"
+        f" {choice.right} of them are decided right by a choice that has not seen them"
+    )
+    values = {
+        "path": str(output), "examples": choice.examples, "fetched": choice.fetched,
+        "right": choice.right,
+    }  # fmt: skip
+    result(values, as_json, str(output))
+
+
 def search(
     folder: Annotated[Path, typer.Argument(metavar="INDEX", help="A folder of `unified index`.")],
     query: Annotated[
         str,
-        typer.Argument(metavar="TEXT|PICTURE", help='Words, or a picture\'s file: "a fox", f.png.'),
+        typer.Argument(
+            metavar="TEXT|PICTURE|SOUND", help='Words, or a medium\'s file: "a fox", f.png, f.wav.'
+        ),
     ],
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="How many.")] = 10,
     tower: Annotated[
         Path | None,
-        typer.Option("--tower", metavar="DIR", help="Where the index's own is now."),
+        typer.Option(
+            "--tower",
+            metavar="DIR",
+            help="Where the index's own is now; a space of it, for sounds.",
+        ),
     ] = None,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
-    """The pictures of an index that fit a text, or are most like a picture."""
+    """The pictures of an index that fit a text or a sound, or are most like a picture."""
     from unified.matching.media_index import MediaIndex
+    from unified.matching.space import Space, is_space
     from unified.matching.tower import Tower
 
     header = MediaIndex.read_header(folder)
-    opened = Tower.from_pretrained(header.tower if tower is None else tower, device)
-    hits = _hits(MediaIndex.open(folder, opened), query, number)
+    path = Path(header.tower) if tower is None else tower
+    space = Space.from_pretrained(path, device) if is_space(path) else None
+    opened = Tower.from_pretrained(path, device) if space is None else space.tower
+    hits = _hits(MediaIndex.open(folder, opened), query, number, space)
     values = {"index": str(folder), "query": query, "hits": [hit.to_json() for hit in hits]}
     result(values, as_json, "\n".join(f"{hit.score:.3f}  {hit.where}" for hit in hits))
 
 
-def _hits(opened: MediaIndex, query: str, number: int) -> list[Hit]:
+def _hits(opened: MediaIndex, query: str, number: int, space: Space | None) -> list[Hit]:
     """A query whose name ends as a picture's is a file; anything else is text."""
     from unified_base.arguments import prompt
     from unified_base.images import load_image
@@ -175,7 +239,12 @@ def _hits(opened: MediaIndex, query: str, number: int) -> list[Hit]:
 
     kind = media_kind(query)
     if kind == "audio":
-        raise ValueError(f"{query} is a sound, and the index {opened.folder} is of pictures")
+        if space is None:
+            raise ValueError(
+                f"{query} is a sound, and the tower of {opened.folder} knows pictures and texts;"
+                " give a space of that tower that knows sounds (--tower)"
+            )
+        return opened.search(space.embed([_medium(Path(query))])[0], number)
     if kind == "image":
         return opened.search_picture(load_image(Path(query)), number)
     words = prompt("text", prompt_from(query), "say what to look for")

@@ -36,8 +36,11 @@ from unified.cli.terminal import (
     warnings_as_notes,
 )
 from unified_base.arguments import prompt
+from unified_base.text import quoted
 
 if TYPE_CHECKING:
+    from unified.matching.fetching import FetchChoice, Fetched
+    from unified.matching.media_index import MediaIndex
     from unified_data.document import Audio, Dialogue
 
 Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")]
@@ -188,6 +191,14 @@ def write(
         bool,
         typer.Option("--check", help="Ask the model whether each picture shows what stands by it."),
     ] = False,
+    fetch: Annotated[
+        Path | None,
+        typer.Option(
+            "--fetch",
+            metavar="FILE",
+            help="Of `tower choose`: pictures of its index where they fit better.",
+        ),
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -197,6 +208,7 @@ def write(
 
     check_article_file(output)
     check_decoder(decoder, steps)
+    fetching = None if fetch is None else _fetching(fetch)
     words = prompt_from(prompt_)
     inputs = {"text": words, "images": images, "sounds": 0 if no_audio else None, "size": size}
     question = CommandQuestion(
@@ -205,6 +217,15 @@ def write(
     )  # fmt: skip
     answered = answers(opening, question, lambda response: response.document)
     (document,) = answered.results
+    fetched: tuple[Fetched, ...] = ()
+    if fetching is not None:
+        from unified.matching.fetching import fetch_pictures
+
+        document, fetched, lines = fetch_pictures(document, *fetching)
+        for each in fetched:
+            note(f"fetched for {quoted(each.text, 60)}: {each.hit.where}")
+        for line in lines:
+            note(line)
     corrections: list[dict[str, Any]] = []
     if check:
         from unified.models.checking import check_article
@@ -237,7 +258,20 @@ def write(
     }
     if check:
         values["corrections"] = corrections
+    if fetching is not None:
+        values["fetched"] = [each.to_json() for each in fetched]
     result(values, as_json, str(output))
+
+
+def _fetching(file: Path) -> tuple[MediaIndex, FetchChoice]:
+    """The index that a choice was learnt for, and the choice."""
+    from unified.matching.fetching import FetchChoice
+    from unified.matching.media_index import MediaIndex
+
+    choice = FetchChoice.load(file)
+    index = MediaIndex.open(choice.index)
+    choice.check(index)  # before anything is written
+    return index, choice
 
 
 def sample(

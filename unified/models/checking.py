@@ -7,7 +7,6 @@ and where the answer is another one, the text is corrected and the correction to
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unified.engine.events import completions
+from unified.matching.fetching import CAPTION
 from unified.tasks.claims import Claim, Claims, Value, english_claims
 from unified.tasks.task_plugin import load_plugin
 from unified_data.document import Document, Image, Segment, Text
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from unified.models.verbs import Verbs
 
 __all__ = ["CheckedArticle", "CheckedText", "Correction", "check_article", "check_description"]
-
-_CAPTION = re.compile(r"!\[([^\]]*)\]\s*$")
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def check_article(model: Verbs, document: Document, seed: int = 0) -> CheckedArt
         picture, before = segments[at], segments[at - 1]
         if not isinstance(picture, Image) or not isinstance(before, Text):
             continue
-        match = _CAPTION.search(before.text)
+        match = CAPTION.search(before.text)
         if match is None or picture.role == "prompt":
             continue
         checked = check_description(model, picture.pixels, match[1], seed)
