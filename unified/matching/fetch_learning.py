@@ -19,14 +19,14 @@ from unified.matching.media_index import MediaIndex
 from unified_base.media_source import UnreadableMedium, read_media
 from unified_tokenizers.alignment_texts import text_beside
 
-__all__ = ["Example", "learn_choice", "texts_with_pictures"]
+__all__ = ["FetchExample", "learn_choice", "texts_with_pictures"]
 
 _PENALTY = 1.0  # on squared weights: a handful of examples does not make a choice that is certain
 _ROUNDS = 50
 _PARTS = 5  # of the examples, each of which is decided by a choice that learnt from the others
 
 
-class Example(NamedTuple):
+class FetchExample(NamedTuple):
     """A text, what a choice goes by, and whether the index had the better picture."""
 
     text: str
@@ -55,7 +55,7 @@ def learn_choice(
     pairs: Iterator[tuple[str, np.ndarray]],
     draw: Callable[[str, int], np.ndarray],
     report: Callable[[int], None] = lambda done: None,
-) -> tuple[FetchChoice, list[Example]]:
+) -> tuple[FetchChoice, list[FetchExample]]:
     """A choice for an index, and what it was learnt from.
 
     Args:
@@ -68,7 +68,7 @@ def learn_choice(
         ValueError: a true picture that is in the index; fewer than 10 examples; or examples of
             which one side is always the better one.
     """
-    examples: list[Example] = []
+    examples: list[FetchExample] = []
     for text, picture in pairs:
         examples.append(_example(index, text, picture, draw(text, len(examples))))
         report(len(examples))
@@ -100,7 +100,7 @@ def learn_choice(
     return choice, examples
 
 
-def _example(index: MediaIndex, text: str, picture: np.ndarray, drawn: np.ndarray) -> Example:
+def _example(index: MediaIndex, text: str, picture: np.ndarray, drawn: np.ndarray) -> FetchExample:
     features, hit = features_of(index, text, drawn)
     true_D, drawn_D, hit_D = index.tower.embed_pictures([picture, drawn, hit.read().array])
     (nearest,) = index.search(true_D, 1)
@@ -109,7 +109,7 @@ def _example(index: MediaIndex, text: str, picture: np.ndarray, drawn: np.ndarra
             f"the picture of {text[:60]!r} is itself in the index ({nearest.where}): what is"
             " learnt would be to find it; give texts and pictures that the index does not hold"
         )
-    return Example(text, features, bool(hit_D @ true_D > drawn_D @ true_D))
+    return FetchExample(text, features, bool(hit_D @ true_D > drawn_D @ true_D))
 
 
 def _fit(
