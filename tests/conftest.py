@@ -24,6 +24,8 @@ def pytest_collection_finish():
     """What is imported by now stays: the garbage collector need not look through it again."""
     gc.collect()
     gc.freeze()
+    # Libraries that tests import later make a million objects that stay, too.
+    gc.set_threshold(50_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

@@ -374,6 +374,7 @@ PIECES = ["the cat ", "its looks, ", "the cat without ", "the cat first ", " ", 
           "the cat and the dog on ", "five nice big ", "\n", "xyzzy. "]  # fmt: skip
 
 
+@pytest.mark.slow  # it compares processor times
 @pytest.mark.parametrize("read", [plan_article, read_caption])
 def test_prompts_are_bounded_and_read_in_linear_time(read):
     """Eight times the text takes eight times the CPU time or so, whatever is repeated in it."""

@@ -285,8 +285,18 @@ def case(tmp_path_factory, published, tiny_tokenizers):
     return case
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("command", COMMANDS)
+# Its loops are compiled for the first time: twenty seconds.
+SLOW = {("draw by diffusion", "world")}
+
+
+@pytest.mark.parametrize(
+    ("command", "model"),
+    [
+        pytest.param(command, model, marks=[pytest.mark.slow] if (command, model) in SLOW else [])
+        for command in COMMANDS
+        for model in MODELS
+    ],
+)
 def test_a_command_does_its_work_or_says_why_not(case, command, model, tmp_path, capsys):
     arguments, check = COMMANDS[command]
     inputs = Inputs(case.folder, tmp_path / "made")

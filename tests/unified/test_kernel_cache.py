@@ -221,6 +221,7 @@ def installed(opened):
     return folder
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_written_a_temporary_folder_serves(installed, opened):
     temporary = opened / "temporary"
     temporary.mkdir()
@@ -235,6 +236,7 @@ def test_where_nothing_can_be_written_a_temporary_folder_serves(installed, opene
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 def test_where_nothing_at_all_can_be_written_there_is_no_cache(installed):
     code = "import tempfile; tempfile.tempdir = '/dev/null/home'; " + COUNTED
     environment = {
@@ -248,6 +250,7 @@ def test_where_nothing_at_all_can_be_written_there_is_no_cache(installed):
     assert err[0].startswith("note: compiled kernels are not kept: ")
 
 
+@pytest.mark.slow
 def test_a_folder_of_somebody_else_in_the_temporary_one_is_not_used(installed, opened):
     if os.getuid():
         pytest.skip("needs to act as two users")

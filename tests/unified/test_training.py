@@ -78,12 +78,16 @@ def test_shards_that_are_missing_are_told_before_anything_is_written(
     "changes",
     [
         {},
-        {
-            "precision": "bfloat16",
-            "ema_decay": 0.9,
-            "workers": 1,
-            "optimizer": OptimizerConfig(lr=0.01),
-        },
+        # Emulated, where the processor does not have such products, it takes long.
+        pytest.param(
+            {
+                "precision": "bfloat16",
+                "ema_decay": 0.9,
+                "workers": 1,
+                "optimizer": OptimizerConfig(lr=0.01),
+            },
+            marks=pytest.mark.slow,
+        ),
         {"init_from": "MODEL", "train": "lora", "lora": Lora(2, 4.0, dropout=0.2)},
     ],
     ids=["float32 muon", "bfloat16 ema worker", "lora with dropout"],

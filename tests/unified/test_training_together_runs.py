@@ -107,7 +107,10 @@ def test_throughput_is_logged_in_positions_and_in_ids(together_case, finished):
         # test_training.py has it of a decoder of one id a position; emulated it takes long.
         pytest.param({"precision": "bfloat16", "ema_decay": 0.9}, marks=pytest.mark.slow),
         {"init_from": "MODEL", "train": "depth"},
-        {"init_from": "MODEL", "train": "lora", "lora": Lora(2, 4.0, depth="lora")},
+        pytest.param(
+            {"init_from": "MODEL", "train": "lora", "lora": Lora(2, 4.0, depth="lora")},
+            marks=pytest.mark.slow,
+        ),
         {"codes": "heads", "depth": None},
     ],
     ids=["ema worker", "bfloat16", "depth alone", "lora", "heads"],

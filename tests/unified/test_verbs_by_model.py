@@ -247,8 +247,18 @@ def check(verb, out, output):
         assert out.strip()
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("verb", VERBS)
+# A thousand codes of a picture of 512 pixels, ten seconds each.
+SLOW = {("draw", "liquid-vq"), ("draw", "anole"), ("write", "anole")}
+
+
+@pytest.mark.parametrize(
+    ("verb", "model"),
+    [
+        pytest.param(verb, model, marks=[pytest.mark.slow] if (verb, model) in SLOW else [])
+        for verb in VERBS
+        for model in MODELS
+    ],
+)
 def test_a_verb_does_its_work_or_the_model_says_why_not(case, verb, model, tmp_path, capsys):
     output = tmp_path / "answer"
     capsys.readouterr()

@@ -112,9 +112,7 @@ def test_what_cannot_be_learnt_from_is_refused(index, home, tmp_path):
         )
 
 
-def test_the_commands_learn_and_write_with_what_was_learnt(
-    home, index, tmp_path, unified, refused
-):
+def test_the_commands_learn_and_write_with_what_was_learnt(home, index, tmp_path, unified, refused):
     """Of half of the texts the true picture is what the model draws, of half what is fetched."""
     data, output = tmp_path / "data", tmp_path / "choice.json"
     pocket = UnifiedModel.from_pretrained("pocket")

@@ -166,7 +166,7 @@ def test_its_sound_is_decoded_by_the_codec_inside(csm, model):
     assert np.allclose(waveform, expected[0].numpy().clip(-1, 1), atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_saves_in_its_own_layout_and_reopens(csm, model, dtype, tmp_path):
     folder = tmp_path / "saved"
     model.save_pretrained(folder, dtype=dtype)

@@ -180,6 +180,7 @@ def test_chameleon_draws_by_its_hidden_states_and_head(checkpoints, opened):
     assert image.codes.reshape(-1).tolist() == likeliest.tolist()
 
 
+@pytest.mark.slow
 def test_liquid_has_its_own_word_where_the_prompt_was(checkpoints, opened):
     hf = checkpoints["liquid"].hf
     model = opened["liquid"]

@@ -175,7 +175,7 @@ def test_a_depth_decoder_is_pushed_with_its_declaration(start_hub, tmp_path):
     assert np.array_equal(*sounds)
 
 
-@pytest.mark.parametrize("kind", ["orpheus", "liquid"])
+@pytest.mark.parametrize("kind", [pytest.param("orpheus", marks=pytest.mark.slow), "liquid"])
 def test_a_codec_that_was_put_beside_goes_along(kind, codecs, opened, start_hub, tmp_path):
     if kind == "orpheus":
         media = {"audio_tokenizer": codecs.save_snac(tmp_path / "codec")}

@@ -138,6 +138,7 @@ def test_sampled_codes_are_those_of_generate_given_the_same_noise(omni, model, m
     assert codes.tolist() != greedy.codes.tolist()
 
 
+@pytest.mark.slow
 def test_samples_of_one_document_are_what_each_is_alone(model):
     """They share what they have read; some end before others."""
     sampling = replace(model.sampling, max_audio_frames=9)

@@ -301,7 +301,7 @@ RUNS = [
     [
         pytest.param(
             kind, changes, id=f"{kind} {changes['train']}",
-            marks=[] if changes["train"] == "full" else [pytest.mark.slow],
+            marks=pytest.mark.slow,
         )
         for kind, changes in RUNS
     ],
