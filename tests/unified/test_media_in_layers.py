@@ -30,17 +30,17 @@ def clip(tmp_path_factory):
 def model(clip, request, tmp_path_factory):
     """A model whose modules in the layers count, saved and opened again."""
     text = text_tokenizer()
-    made = UnifiedModel.extend(
+    extended = UnifiedModel.extend(
         tiny_llm(text), text_tokenizer=text, see=Graft(clip, "mlp"), layers=request.param,
         layer_options=LAYERS[request.param],
     )  # fmt: skip
     torch.manual_seed(3)
     with torch.no_grad():
-        for parameter in layer_graft_of(made.hf).parameters():
+        for parameter in layer_graft_of(extended.hf).parameters():
             if parameter.dim() > 1 or parameter.numel() == 1:  # no biases, which make all alike
                 parameter.add_(torch.randn(parameter.shape))
     folder = tmp_path_factory.mktemp("layers") / "model"
-    made.save_pretrained(folder)
+    extended.save_pretrained(folder)
     return UnifiedModel.from_pretrained(folder)
 
 
