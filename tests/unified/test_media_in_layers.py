@@ -9,7 +9,9 @@ from unified.engine.backends.pass_media import SeenMedium, pass_media
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.models.grafting.graft import Graft
+from unified.models.grafting.graft_files import LOOKING_BACK
 from unified.models.grafting.layer_grafts import layer_graft_of
+from unified.models.info import describe_model
 from unified.models.model import UnifiedModel
 from unified.training.embedded_batch import EmbeddedGroup, Vectorizer
 from unified_data.document import Document, Image, Slot, Text
@@ -116,8 +118,11 @@ def test_a_branch_of_guidance_has_seen_nothing(model):
     assert answers[0] != answers[1]
 
 
-def test_other_backends_refuse_by_name(model, clip):
+def test_other_backends_refuse_by_name(model):
     name = layer_graft_of(model.hf).name
+    told = describe_model("model", model.directory)["backends"]
+    assert name in LOOKING_BACK
+    assert set(told.values()) == {"transformers"}
     for backend in ("cpu", "torch_static"):
         with pytest.raises(ValueError, match=f"{name} in its layers, which backend {backend} does"):
             UnifiedModel.from_pretrained(model.directory, backend=backend).describe(picture())

@@ -19,6 +19,7 @@ from unified.engine.sampler import FULL, Guidance, SpanSampling
 from unified.formats.load import load_format
 from unified.formats.parser import parse_format
 from unified.models.grafting.graft import Graft
+from unified.models.info import describe_model
 from unified.models.model import UnifiedModel
 from unified.training.micro_batch import make_micro_batch
 from unified.training.train_module import TrainModule
@@ -184,6 +185,7 @@ def test_without_the_property_all_is_what_it_was(clip):
 def test_auto_takes_a_backend_that_can_and_others_refuse(folders, case):
     model = UnifiedModel.from_pretrained(folders / case)
     assert model.decoder().backend == "torch_static"
+    assert describe_model("model", folders / case)["backends"]["cpu"] == "torch_static"
     with pytest.raises(ValueError, match=f"reads {case} both ways, and the backend 'cpu'"):
         UnifiedModel.from_pretrained(folders / case, backend="cpu").describe(picture())
     from transformers import MistralConfig, MistralForCausalLM

@@ -1,4 +1,4 @@
-"""How a decoder reads positions in training: a causal LM, a T5, a published model in its own way."""
+"""How a decoder reads positions in training: a causal LM, a T5, or a published model in its way."""
 
 from __future__ import annotations
 
