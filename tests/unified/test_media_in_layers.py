@@ -1,11 +1,13 @@
 """Modules in the layers that look back at media: sampled in batches as a whole forward would."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers.grafted import clip_folder, picture, text_tokenizer, tiny_llm
-from unified.engine.backends.pass_media import SeenMedium, pass_media
+from unified.engine.backends.pass_media import SeenMedium, media_of, pass_media
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.models.grafting.graft import Graft
@@ -126,6 +128,16 @@ def test_other_backends_refuse_by_name(model):
     for backend in ("cpu", "torch_static"):
         with pytest.raises(ValueError, match=f"{name} in its layers, which backend {backend} does"):
             UnifiedModel.from_pretrained(model.directory, backend=backend).describe(picture())
+
+
+def test_a_copy_of_a_model_has_passes_of_its_own(model):
+    vectors = torch.zeros(2, 24, requires_grad=True) * 2
+    with pass_media(model.hf, media=[SeenMedium(0, vectors)], latest=torch.zeros(1, 3).long()):
+        twin = copy.deepcopy(model.hf)
+        own, theirs = (hf.model.layers[0].media for hf in (model.hf, twin))
+        assert own.media
+        assert not theirs.media
+        assert theirs is media_of(twin)
 
 
 def test_a_row_of_several_documents_sees_in_each_its_own():

@@ -54,6 +54,10 @@ class PassMedia:
     media: Sequence[SeenMedium] = ()
     latest: Tensor | None = None
 
+    def __deepcopy__(self, memo: object) -> PassMedia:
+        """A model's copy has passes of its own; those of training hold what has gradients."""
+        return PassMedia()
+
     def mark(self, at: NDArray[np.int64] | Tensor | None, ids: Tensor) -> None:
         """Say which positions of the next pass hold vectors.
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from unified.models.grafting.layer_grafts import LayerGraft
 
 __all__ = [
-    "EMBEDS_KEY", "LAYERS_KEY", "LOOKING_BACK", "check_layers", "describe_embedders", "install_stored_layers",
-    "load_embedders", "save_embedders", "save_layers",
+    "EMBEDS_KEY", "LAYERS_KEY", "LOOKING_BACK", "check_layers", "describe_embedders",
+    "install_stored_layers", "load_embedders", "save_embedders", "save_layers",
 ]  # fmt: skip
 
 EMBEDS_KEY = "embeds"
