@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unified.engine.backends.base import AttendedMedium, ContinuousPosition, Position
+from unified.engine.backends.base import AttendedMedium, ContinuousPosition, OwnPosition
 
 __all__ = ["PassMedia", "SeenMedium", "latest_of", "media_of", "pass_media", "read_media"]
 
@@ -101,13 +101,13 @@ def pass_media(hf: nn.Module, **fields: Any) -> Iterator[None]:
 
 
 def read_media(
-    positions: Sequence[Position], start: int, device: torch.device
-) -> tuple[list[Position], list[SeenMedium]]:
+    positions: Sequence[OwnPosition], start: int, device: torch.device
+) -> tuple[list[OwnPosition], list[SeenMedium]]:
     """New positions of a sequence, an id where a medium is attended to; and the media in them.
 
     start: positions that the sequence has before.
     """
-    plain: list[Position] = []
+    plain: list[OwnPosition] = []
     media: list[SeenMedium] = []
     for at, position in enumerate(positions, start):
         if isinstance(position, AttendedMedium):

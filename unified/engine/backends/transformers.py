@@ -16,6 +16,7 @@ from torch import Tensor
 from unified.engine.backends.base import (
     Array,
     ContinuousPosition,
+    OwnPosition,
     Position,
     PositionCodes,
     Ranges,
@@ -161,7 +162,9 @@ class TransformersDecoder:
                     states[index] = result
             return torch.cat(states)
 
-    def _see(self, cache: TransformersCache, slot: int, ids: Sequence[Position]) -> list[Position]:
+    def _see(
+        self, cache: TransformersCache, slot: int, ids: Sequence[OwnPosition]
+    ) -> list[OwnPosition]:
         """Keep what media a sequence sees; its new positions without those that are attended to."""
         plain, media = read_media(ids, cache.lengths[slot], self.model.device)
         cache.media[slot] += media
@@ -179,7 +182,7 @@ class TransformersDecoder:
         self,
         cache: TransformersCache,
         slot: int,
-        ids: Sequence[Position],
+        ids: Sequence[OwnPosition],
         ahead: Sequence[int] | None = None,
     ) -> Tensor:
         """One sequence: its cache grows by these ids. Hidden states (c, D).
@@ -199,7 +202,7 @@ class TransformersDecoder:
         return self.model.states(outputs)[0]
 
     def _together(
-        self, cache: TransformersCache, slots: list[int], input_ids: Sequence[Sequence[Position]]
+        self, cache: TransformersCache, slots: list[int], input_ids: Sequence[Sequence[OwnPosition]]
     ) -> Tensor:
         """Sequences of the same number of new ids. Hidden states (N, c, D)."""
         batch, count = cache.batch(slots), len(input_ids[0])
@@ -221,7 +224,7 @@ class TransformersDecoder:
 
     def _run(
         self,
-        ids: Sequence[Sequence[Position]],
+        ids: Sequence[Sequence[OwnPosition]],
         cache: Any,
         seen: dict[str, Any] | None = None,
         **arguments: Tensor,
