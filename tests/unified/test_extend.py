@@ -232,7 +232,7 @@ def test_what_cannot_be_extended_is_refused_with_its_reason(media, tmp_path):
         extend(format="pockets")
 
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "t5"}))
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "vit"}))
     with pytest.raises(ValueError, match="cannot be loaded: Unrecognized"):
         extend()
     mapped = {**config, "model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}

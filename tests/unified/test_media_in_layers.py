@@ -1,15 +1,19 @@
 """Modules in the layers that look back at media: sampled in batches as a whole forward would."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers.grafted import clip_folder, picture, text_tokenizer, tiny_llm
-from unified.engine.backends.pass_media import SeenMedium, pass_media
+from unified.engine.backends.pass_media import SeenMedium, media_of, pass_media
 from unified.engine.request import Sampling
 from unified.engine.sampler import Guidance, SpanSampling
 from unified.models.grafting.graft import Graft
+from unified.models.grafting.graft_files import LOOKING_BACK
 from unified.models.grafting.layer_grafts import layer_graft_of
+from unified.models.info import describe_model
 from unified.models.model import UnifiedModel
 from unified.training.embedded_batch import EmbeddedGroup, Vectorizer
 from unified_data.document import Document, Image, Slot, Text
@@ -116,11 +120,24 @@ def test_a_branch_of_guidance_has_seen_nothing(model):
     assert answers[0] != answers[1]
 
 
-def test_other_backends_refuse_by_name(model, clip):
+def test_other_backends_refuse_by_name(model):
     name = layer_graft_of(model.hf).name
+    told = describe_model("model", model.directory)["backends"]
+    assert name in LOOKING_BACK
+    assert set(told.values()) == {"transformers"}
     for backend in ("cpu", "torch_static"):
         with pytest.raises(ValueError, match=f"{name} in its layers, which backend {backend} does"):
             UnifiedModel.from_pretrained(model.directory, backend=backend).describe(picture())
+
+
+def test_a_copy_of_a_model_has_passes_of_its_own(model):
+    vectors = torch.zeros(2, 24, requires_grad=True) * 2
+    with pass_media(model.hf, media=[SeenMedium(0, vectors)], latest=torch.zeros(1, 3).long()):
+        twin = copy.deepcopy(model.hf)
+        own, theirs = (hf.model.layers[0].media for hf in (model.hf, twin))
+        assert own.media
+        assert not theirs.media
+        assert theirs is media_of(twin)
 
 
 def test_a_row_of_several_documents_sees_in_each_its_own():

@@ -16,9 +16,11 @@ from unified.engine.backends.transformers import TransformersDecoder
 from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
 from unified.engine.sampler import FULL, Guidance, SpanSampling
+from unified.formats.coded import CodedMedia
 from unified.formats.load import load_format
 from unified.formats.parser import parse_format
 from unified.models.grafting.graft import Graft
+from unified.models.info import describe_model
 from unified.models.model import UnifiedModel
 from unified.training.micro_batch import make_micro_batch
 from unified.training.train_module import TrainModule
@@ -69,16 +71,26 @@ DOCUMENTS = [
 ]  # fmt: skip
 
 
+TURNS = Document((
+    Text("a cat", "prompt"), Slot("text", role="response"), Image(picture(1), "prompt"),
+    Text("what is it?", "prompt"), Slot("text", role="response"),
+))  # fmt: skip
+
+
 def request_of(model, asked, number=0):
+    slot = CodedSlot("text", role="response")
     coded = model.sequencer.code(asked)
-    return Request((*coded[:-1], CodedSlot("text", role="response")), number)
+    return Request(tuple(slot if isinstance(s, Slot) else s for s in coded), number)
 
 
 def spans_of(model, ids, case):
     """[start, stop) of what sees itself, by the format's own words: read off the ids."""
     marker = model.vocabulary.marker
     if case == "prompt":
-        return [(0, ids.index(marker("<response>")))]
+        first, *later = [at for at, id in enumerate(ids) if id == marker("<prompt>")]
+        stops = [at for at, id in enumerate(ids) if id == marker("<response>")]
+        assert first == 1
+        return list(zip([0, *later], stops))
     begins = [at for at, id in enumerate(ids) if id == marker("<image>")]
     ends = [at + 1 for at, id in enumerate(ids) if id == marker("</image>")]
     return list(zip(begins, ends))
@@ -86,7 +98,7 @@ def spans_of(model, ids, case):
 
 def whole_forward(model, asked, ids, case):
     """Logits (T, V) of a whole sequence under a mask that is written out."""
-    coded = [s for s in model.sequencer.code(asked)[:-1] if s.kind == "image"]
+    coded = [s for s in model.sequencer.code(asked) if isinstance(s, CodedMedia)]
     embedded = model.hf.get_input_embeddings()(torch.tensor([ids])).detach().clone()
     at = [p for p, id in enumerate(ids) if id == model.vocabulary.levels("image")[0].id(0)]
     if coded:
@@ -129,16 +141,21 @@ def test_cached_logits_are_those_of_a_whole_forward(model, case):
 @pytest.mark.parametrize("prefill_ids", [4, 512])
 def test_batches_read_in_pieces_are_whole_forwards(model, case, prefill_ids):
     engine = Engine(model.decoder(), model.grammar, model.text_tokenizer, prefill_ids=prefill_ids)
-    requests = [request_of(model, asked) for asked in DOCUMENTS]
+    documents = [*DOCUMENTS, TURNS]
+    requests = [request_of(model, asked) for asked in documents]
     ended = {e.row: e for e in engine.run(requests, GREEDY) if isinstance(e, Finished)}
-    size = model.vocabulary.text_size
-    for row, asked in enumerate(DOCUMENTS):
+    size, marker = model.vocabulary.text_size, model.vocabulary.marker
+    for row, asked in enumerate(documents):
         ids = ended[row].ids.tolist()
         logits = whole_forward(model, asked, ids, case)
-        first = ids.index(model.vocabulary.marker("<response>")) + 1
-        for at in range(first, len(ids) - 1):
-            assert int(logits[at - 1, :size].argmax()) == ids[at]
-        assert len(ids) - 1 > first
+        written, number = False, 0
+        for at, id in enumerate(ids):
+            if id in (marker("<prompt>"), marker("<response>")):
+                written = id == marker("<response>")
+            elif written and id < size:
+                assert int(logits[at - 1, :size].argmax()) == id
+                number += 1
+        assert number >= 1 + (asked is TURNS)
 
 
 def test_a_span_is_shared_as_a_whole_or_not_at_all(model, case):
@@ -184,6 +201,7 @@ def test_without_the_property_all_is_what_it_was(clip):
 def test_auto_takes_a_backend_that_can_and_others_refuse(folders, case):
     model = UnifiedModel.from_pretrained(folders / case)
     assert model.decoder().backend == "torch_static"
+    assert describe_model("model", folders / case)["backends"]["cpu"] == "torch_static"
     with pytest.raises(ValueError, match=f"reads {case} both ways, and the backend 'cpu'"):
         UnifiedModel.from_pretrained(folders / case, backend="cpu").describe(picture())
     from transformers import MistralConfig, MistralForCausalLM

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.helpers.grafted import picture, picture_shards
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from unified.__main__ import run
 from unified.dataloading import Source
 from unified.engine.engine import Engine
 from unified.engine.request import CodedSlot, Finished, Request, Sampling
@@ -207,18 +208,34 @@ def test_documents_of_a_row_are_trained_as_pairs_alone(model):
     torch.testing.assert_close(outcome.total, torch.stack(expected).sum(), rtol=1e-5, atol=1e-5)
 
 
-def test_a_run_trains_saves_and_opens_again(folders, tmp_path):
+def test_the_command_line_extends_one(folders, tmp_path, capsys):
+    llm, output = str(folders / "llm"), tmp_path / "extended"
+    assert run(["extend", llm, "-o", str(output), "--json"]) == 0
+    assert UnifiedModel.from_pretrained(output).grammar.format.bidirectional == ("prompt",)
+    command = ["extend", llm, "--bidirectional", "reply", "-o", str(tmp_path / "no")]
+    assert run(command) == 2
+    assert "bidirectional names 'reply', expected some of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["full", "new_rows"])
+def test_a_run_trains_saves_and_opens_again(folders, tmp_path, what):
     picture_shards(tmp_path / "shards", 3)
     config = TrainConfig(
         output=str(tmp_path / "run"), init_from=str(folders / "model"),
         sources={"pairs": Source(str(tmp_path / "shards"), fit=48)}, steps=1, seq_len=64,
         global_batch_size=2, micro_batch_size=2, streams=2, optimizer=OptimizerConfig(lr=0.02),
         schedule=ScheduleConfig(warmup_steps=1), precision="float32", threads=1, log_every=1,
-        save_dtype="float32", device="cpu",
+        save_dtype="float32", device="cpu", train=what,
     )  # fmt: skip
     trained = train(config)
     before, after = (load_file(f / "model.safetensors") for f in (folders / "model", trained))
     assert before.keys() == after.keys()
-    assert any(not torch.equal(before[name], after[name]) for name in before)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed <= ({"shared.weight", "lm_head.weight"} if what == "new_rows" else set(before))
+    assert changed
+    rows = text_tokenizer().size
+    assert torch.equal(before["shared.weight"][:rows], after["shared.weight"][:rows]) == (
+        what == "new_rows"
+    )
     opened = UnifiedModel.from_pretrained(trained)
     assert isinstance(opened.describe(picture(1, 48, 48), max_text_ids=4), str)

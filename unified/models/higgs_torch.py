@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unified.engine.backends.base import Position, Ranges
+from unified.engine.backends.base import OwnPosition, Ranges
 from unified.engine.backends.stepped_model import SteppedModel
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class HiggsModel(SteppedModel):
     def check_sums(self) -> None:
         """See `SteppedModel.check_sums`: its positions of codes are what it was trained on."""
 
-    def trial_rows(self) -> list[list[Position]]:
+    def trial_rows(self) -> list[list[OwnPosition]]:
         """See `SteppedModel.trial_rows`."""
-        columns: list[Position] = [
+        columns: list[OwnPosition] = [
             tuple(self.first + k * self.R + (7 * at + k) % self.R for k in range(self.K))
             for at in range(5)
         ]

@@ -14,6 +14,7 @@ from unified.formats.grammar import Grammar
 from unified.models.choose_backend import likely_backends
 from unified.models.code_output import CodesOutput
 from unified.models.files import FILE_NAME, read_words
+from unified.models.grafting.graft_files import LAYERS_KEY, LOOKING_BACK, check_layers
 from unified.models.hf_checkpoint import read_config, read_json
 from unified.models.model_tasks import plugin_of
 from unified.models.published_decoders import has_compiled_inside
@@ -38,6 +39,12 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
     vocabulary, format, sampling = read_words(directory)
     config = read_config(directory)
     compiled = LlamaCpuConfig.covers(config) or has_compiled_inside(config)
+    path = directory / FILE_NAME
+    layers = check_layers(read_json(path).get(LAYERS_KEY), str(path)) if path.exists() else None
+    compiled = compiled and not format.bidirectional and layers is None
+    backends = likely_backends(config, compiled)
+    if layers is not None and layers["name"] in LOOKING_BACK:
+        backends = dict.fromkeys(backends, "transformers")
     if isinstance(language := config.get("text_config"), dict):  # of a checkpoint of several models
         config = {**language, **config}
     blocks = [
@@ -66,10 +73,10 @@ def describe_model(name: str, directory: Path) -> dict[str, Any]:
         "model": name,
         "directory": str(directory),
         "architecture": (config.get("architectures") or [config.get("model_type")])[0],
-        "layers": config.get("num_hidden_layers"),
-        "width": config.get("hidden_size"),
+        "layers": config.get("num_hidden_layers", config.get("num_layers")),
+        "width": config.get("hidden_size", config.get("d_model")),
         "positions": config.get("max_position_embeddings"),
-        "backends": likely_backends(config, compiled),
+        "backends": backends,
         "format": {
             "name": format.name,
             "markers": list(format.markers),

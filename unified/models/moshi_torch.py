@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from unified.engine.backends.base import Array, Position, Ranges
+from unified.engine.backends.base import Array, OwnPosition, Ranges
 from unified.engine.backends.stepped_model import SteppedModel, memory_errors
 from unified.engine.backends.torch_positions import NO_ID
 from unified.models.moshi_decoder import MoshiSizes
@@ -66,12 +66,12 @@ class MoshiModel(SteppedModel):
             embedded = embedded + torch.where((own == NO_ID)[..., None], 0, of_level)
         return {"inputs_embeds": embedded}
 
-    def trial_rows(self) -> list[list[Position]]:
+    def trial_rows(self) -> list[list[OwnPosition]]:
         """See `SteppedModel.trial_rows`."""
         sizes = self.sizes
         first, levels = sizes.first, range(2 * sizes.num_codebooks)
         begin = tuple(sizes.texts + at for at in range(1 + len(levels)))
-        rows: list[Position] = [begin]
+        rows: list[OwnPosition] = [begin]
         for at in range(6):
             codes = ((7 * at + level) % sizes.codebook_size for level in levels)
             own = (first + level * sizes.codebook_size + code for level, code in zip(levels, codes))

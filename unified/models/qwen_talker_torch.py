@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from unified.engine.backends.base import Array, Position, Ranges
+from unified.engine.backends.base import Array, OwnPosition, Ranges
 from unified.engine.backends.stepped_model import SteppedModel, memory_errors
 from unified.engine.backends.torch_positions import NO_ID
 
@@ -104,9 +104,9 @@ class TalkerModel(SteppedModel):
             first += self.C if level else self.own_rows
         return {"inputs_embeds": embedded}
 
-    def trial_rows(self) -> list[list[Position]]:
+    def trial_rows(self) -> list[list[OwnPosition]]:
         """See `SteppedModel.trial_rows`."""
-        rows: list[Position] = [(3 * at) % self.text_rows for at in range(3)]
+        rows: list[OwnPosition] = [(3 * at) % self.text_rows for at in range(3)]
         rows.append((1, self.codec_row(self.C)))
         for at in range(5):
             codes = [self.first + level * self.C + (5 * at + level) % self.C

@@ -1,5 +1,6 @@
-"""Attention inside documents some of whose spans see one another: `attn_implementation=
-"bidirectional"`, on any device.
+"""Attention inside documents whose spans may see themselves both ways, on any device.
+
+transformers knows it as `attn_implementation="bidirectional"`.
 
 Each document of a packed sequence is computed by itself, under a mask of its own: a query sees its
 document up to its own position and, inside such a span, up to the span's last.

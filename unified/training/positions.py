@@ -1,6 +1,6 @@
 """What training asks of a decoder: to read positions, and the rows with which it writes their ids.
 
-Causal LMs are in `unified.training.decoder_positions`, published models with tables and heads of
+Causal LMs are in `unified.training.plain_positions`, published models with tables and heads of
 their own in `unified.training.published_positions`.
 
 Legend: B sequences, L positions, M positions of several ids, k ids of depth 1 and more of one, E

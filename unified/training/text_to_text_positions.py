@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from unified.models.text_to_text import head_scale
-from unified.training.decoder_positions import PlainPositions
+from unified.training.plain_positions import PlainPositions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unified.engine.backends.base import AttendedMedium, ContinuousPosition, Position
+from unified.engine.backends.base import AttendedMedium, ContinuousPosition, OwnPosition
 
 __all__ = ["PassMedia", "SeenMedium", "latest_of", "media_of", "pass_media", "read_media"]
 
@@ -53,6 +53,10 @@ class PassMedia:
     mask: Tensor | None = None
     media: Sequence[SeenMedium] = ()
     latest: Tensor | None = None
+
+    def __deepcopy__(self, memo: object) -> PassMedia:
+        """A model's copy has passes of its own; those of training hold what has gradients."""
+        return PassMedia()
 
     def mark(self, at: NDArray[np.int64] | Tensor | None, ids: Tensor) -> None:
         """Say which positions of the next pass hold vectors.
@@ -97,13 +101,13 @@ def pass_media(hf: nn.Module, **fields: Any) -> Iterator[None]:
 
 
 def read_media(
-    positions: Sequence[Position], start: int, device: torch.device
-) -> tuple[list[Position], list[SeenMedium]]:
+    positions: Sequence[OwnPosition], start: int, device: torch.device
+) -> tuple[list[OwnPosition], list[SeenMedium]]:
     """New positions of a sequence, an id where a medium is attended to; and the media in them.
 
     start: positions that the sequence has before.
     """
-    plain: list[Position] = []
+    plain: list[OwnPosition] = []
     media: list[SeenMedium] = []
     for at, position in enumerate(positions, start):
         if isinstance(position, AttendedMedium):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from unified.engine.backends.base import Position, PositionCodes, Ranges
+from unified.engine.backends.base import OwnPosition, PositionCodes, Ranges
 from unified.engine.backends.depth_module import depth_decoder_of
 from unified.engine.backends.torch_positions import NO_ID, Vectors, summed_embeddings
 from unified.engine.memory import available_bytes
@@ -202,7 +202,7 @@ class SteppedModel:
         states: Tensor = outputs.logits if self.head is None else outputs.last_hidden_state
         return states
 
-    def trial_rows(self) -> list[list[Position]]:
+    def trial_rows(self) -> list[list[OwnPosition]]:
         """Two sequences to try it with: see `trial_rows`."""
         return [list(row) for row in trial_rows(self.vocab_size)]
 

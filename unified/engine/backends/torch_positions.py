@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unified.engine.backends.base import Array, ContinuousPosition, Position, Ranges
+from unified.engine.backends.base import Array, ContinuousPosition, OwnPosition, Position, Ranges
 from unified.engine.backends.depth_module import DepthDecoder
 
 __all__ = [
@@ -42,8 +42,8 @@ class Vectors(NamedTuple):
 
 
 def without_vectors(
-    rows: Sequence[Sequence[Position]],
-) -> tuple[Sequence[Sequence[Position]], Vectors | None]:
+    rows: Sequence[Sequence[OwnPosition]],
+) -> tuple[Sequence[Sequence[OwnPosition]], Vectors | None]:
     """Rows of one length with id 0 at their continuous positions, and what stands there; None where
     there are none."""
     if not any(isinstance(p, ContinuousPosition) for row in rows for p in row):
@@ -69,7 +69,7 @@ def position_array(rows: Sequence[Sequence[Position]], num_ids: int = 0) -> NDAr
             if isinstance(position, tuple):
                 array[row, column, : len(position)] = position
             else:
-                assert not isinstance(position, ContinuousPosition)  # taken out before
+                assert isinstance(position, int | np.integer)  # others are taken out before
                 array[row, column, 0] = position
     return array
 

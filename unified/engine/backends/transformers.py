@@ -16,6 +16,7 @@ from torch import Tensor
 from unified.engine.backends.base import (
     Array,
     ContinuousPosition,
+    OwnPosition,
     Position,
     PositionCodes,
     Ranges,
@@ -127,26 +128,22 @@ class TransformersDecoder:
     ) -> Tensor:
         """See `Decoder.forward`; hidden states (T, D) in the model's type, or logits (T, V)."""
         groups: dict[Any, list[int]] = {}
-        input_ids, ahead = without_spans(input_ids)
+        rows, ahead = without_spans(input_ids)
         if any(ahead):
             self._check_spans()
         if self._looks_back:
-            input_ids = [self._see(cache, *row) for row in zip(slots, input_ids)]
-        for index, (slot, ids) in enumerate(zip(slots, input_ids)):
+            rows = [self._see(cache, *row) for row in zip(slots, rows)]
+        for index, (slot, ids) in enumerate(zip(slots, rows)):
             length = cache.lengths[slot] if self._ropes else 0
             together = self.batches and not ahead[index]
             groups.setdefault((len(ids), length) if together else index, []).append(index)
         states: list[Tensor] = [torch.empty(0)] * len(slots)
-        if any(
-            isinstance(position, tuple | ContinuousPosition)
-            for ids in input_ids
-            for position in ids
-        ):
+        if any(isinstance(p, tuple | ContinuousPosition) for ids in rows for p in ids):
             self.model.check_sums()
         with memory_errors():
             for indices in groups.values():
                 group_slots = [slots[index] for index in indices]
-                new_ids = [list(input_ids[index]) for index in indices]
+                new_ids = [list(rows[index]) for index in indices]
                 try:
                     if len(indices) == 1:
                         seen = ahead[indices[0]]
@@ -161,10 +158,14 @@ class TransformersDecoder:
                     states[index] = result
             return torch.cat(states)
 
-    def _see(self, cache: TransformersCache, slot: int, ids: Sequence[Position]) -> list[Position]:
+    def _see(
+        self, cache: TransformersCache, slot: int, ids: Sequence[OwnPosition]
+    ) -> list[OwnPosition]:
         """Keep what media a sequence sees; its new positions without those that are attended to."""
-        plain, media = read_media(ids, cache.lengths[slot], self.model.device)
-        cache.media[slot] += media
+        length = cache.lengths[slot]
+        plain, media = read_media(ids, length, self.model.device)
+        # Some may be left of a pass that failed before it came to this row.
+        cache.media[slot] = [*(m for m in cache.media[slot] if m.at < length), *media]
         return plain
 
     def _seen(self, cache: TransformersCache, slots: Sequence[int], count: int) -> dict[str, Any]:
@@ -179,7 +180,7 @@ class TransformersDecoder:
         self,
         cache: TransformersCache,
         slot: int,
-        ids: Sequence[Position],
+        ids: Sequence[OwnPosition],
         ahead: Sequence[int] | None = None,
     ) -> Tensor:
         """One sequence: its cache grows by these ids. Hidden states (c, D).
@@ -199,7 +200,7 @@ class TransformersDecoder:
         return self.model.states(outputs)[0]
 
     def _together(
-        self, cache: TransformersCache, slots: list[int], input_ids: Sequence[Sequence[Position]]
+        self, cache: TransformersCache, slots: list[int], input_ids: Sequence[Sequence[OwnPosition]]
     ) -> Tensor:
         """Sequences of the same number of new ids. Hidden states (N, c, D)."""
         batch, count = cache.batch(slots), len(input_ids[0])
@@ -221,7 +222,7 @@ class TransformersDecoder:
 
     def _run(
         self,
-        ids: Sequence[Sequence[Position]],
+        ids: Sequence[Sequence[OwnPosition]],
         cache: Any,
         seen: dict[str, Any] | None = None,
         **arguments: Tensor,

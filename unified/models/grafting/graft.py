@@ -105,8 +105,8 @@ def add_spans(format: Format, embedders: Mapping[str, MediaEmbedder]) -> Format:
     for kind, embedder in embedders.items():
         begin, end = f"<{kind}>", f"</{kind}>"
         top["markers"] += [name for name in (begin, end) if name not in top["markers"]]
-        position: dict[str, Any] = {"embeds": kind}
-        repeat: list[Any] = [{**position, "attended": True} if embedder.attended else position]
+        item = {"embeds": kind, **({"attended": True} if embedder.attended else {})}
+        repeat: list[Any] = [item]
         for count in reversed(embedder.fixed_grid or ("open",)):
             repeat = [{"repeat": count, "of": repeat}]
         items = [{"marker": begin}, *repeat, {"marker": end}]

@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from unified.models.grafting.layer_grafts import LayerGraft
 
 __all__ = [
-    "EMBEDS_KEY", "LAYERS_KEY", "check_layers", "describe_embedders", "install_stored_layers",
-    "load_embedders", "save_embedders", "save_layers",
+    "EMBEDS_KEY", "LAYERS_KEY", "LOOKING_BACK", "check_layers", "describe_embedders",
+    "install_stored_layers", "load_embedders", "save_embedders", "save_layers",
 ]  # fmt: skip
 
 EMBEDS_KEY = "embeds"
 """Of unified.json: kind -> its modality."""
 LAYERS_KEY, LAYERS_FILE = "layers", "layer_graft.safetensors"
 """Of unified.json: what is installed in the decoder's layers, and the file of its weights."""
+LOOKING_BACK = ("gated-cross-attention", "modality-adapters")
+"""Of them, by name, those that backend transformers alone samples (`LayerGraft.looks_back`)."""
 _CONNECTOR_FILE, _WEIGHTS = "connector.json", "model.safetensors"
 _KEYS = {"name", "input_width", "output_width", "options"}
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from unified.engine.backends.base import (
     BidirectionalPosition,
-    ContinuousPosition,
     OwnPosition,
     Position,
 )
@@ -183,7 +182,7 @@ def packed_decode(
             if isinstance(id, tuple):
                 packed[row, 4 + width : 3 + width + len(id)] = id[1:]
                 id = id[0]
-            assert not isinstance(id, ContinuousPosition)  # prompts are not steps
+            assert isinstance(id, int | np.integer)  # prompts are not steps
             packed[row, :4] = id, position, at, position + 1
             packed[row, 4 : 4 + min(width, len(pages))] = pages[:width]
             row += 1
