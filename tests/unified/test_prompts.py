@@ -13,6 +13,7 @@ from unified import UnifiedModel
 from unified.dataloading.layout import Layout
 from unified.dataloading.source import Source
 from unified.dataloading.source_samples import SourceSamples
+from unified.dataloading.stream import StreamConfig, StreamContext
 from unified.dataloading.transforms import Draws, transform
 from unified.engine.events import TextCut
 from unified.formats.coded import CodedText
@@ -228,9 +229,18 @@ def test_a_document_without_a_gap_is_refused(model, segments, message):
         model.infill(Document(segments))
 
 
-def test_a_format_without_infilling_is_named(streaming_model):
-    with pytest.raises(ValueError, match="format 'pocket' has no role prefix"):
-        streaming_model.infill(Document((Slot("text"), Text("a"))))
+def test_a_format_without_infilling_is_named(streaming_model, tmp_path, unified, refused):
+    document = Document((Slot("text"), Text("a")))
+    reason = "format 'pocket' has no role prefix"
+    with pytest.raises(ValueError, match=reason):
+        streaming_model.infill(document)
+    path = tmp_path / "gap.json"
+    path.write_text(json.dumps(document.to_json(tmp_path, "gap")))
+    refused(unified("sample", path, "--infill", "-o", tmp_path / "out.json"), reason)
+    sequencer = streaming_model.sequencer
+    config = StreamConfig({"s": Source(str(tmp_path), infill=0.5)}, 99, 1, 0, 0)
+    with pytest.raises(ValueError, match=reason):
+        StreamContext(config, sequencer.grammar, sequencer.text_tokenizer)
 
 
 def test_drawn_gaps_hold_all_of_the_document(model):
