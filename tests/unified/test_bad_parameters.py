@@ -62,6 +62,7 @@ POSITIVE = WHOLE | {"3.0", "half"}
 FLAG = {"True", "True of numpy"}
 PAIR = {"tuple", "array"}
 TEXTS = {"list of texts"}
+WORDS = {"text", "empty text", "number as text"}
 NONE = {"None"}
 
 DOCUMENT = Document((Text("a cat", "prompt"), Slot("text", role="response")))
@@ -109,6 +110,9 @@ PARAMETERS = {
     "Sampling.max_audio_frames": (of(Sampling, "max_audio_frames"), WHOLE | NONE),
     "Sampling.max_text_ids": (of(Sampling, "max_text_ids"), WHOLE | NONE),
     "Sampling.max_repeats": (of(Sampling, "max_repeats"), WHOLE),
+    "Sampling.max_thought_ids": (of(Sampling, "max_thought_ids"), WHOLE | NONE),
+    "Sampling.thought_ends": (of(Sampling, "thought_ends"), TEXTS),
+    "Sampling.calls": (of(Sampling, "calls"), FLAG),
     "Sampling.stop": (of(Sampling, "stop"), TEXTS),
     "Sampling.max_rows": (of(Sampling, "max_rows"), WHOLE),
     "Limits.max_ids": (of(Limits, "max_ids"), WHOLE | NONE),
@@ -121,6 +125,8 @@ PARAMETERS = {
     "Limits.roles": (of(Limits, "roles"), FLAG),
     "Limits.single": (of(Limits, "single"), FLAG),
     "Limits.spans": (of(Limits, "spans"), {"dict"}),
+    "Limits.calls": (of(Limits, "calls"), WORDS | NONE),
+    "Limits.role": (of(Limits, "role"), WORDS | NONE),
     "Limits.stop": (of(Limits, "stop", single=True, allow=("text",)), WHOLE | NONE),
     "Request.seed": (of(Request, "seed", segments=(CodedSlot("text"),)), WHOLE),
     "Slot.height": (of(Slot, "height", modality="image", width=3), WHOLE),

@@ -13,6 +13,7 @@ from unified import UnifiedModel
 from unified.dataloading.layout import Layout
 from unified.dataloading.source import Source
 from unified.dataloading.source_samples import SourceSamples
+from unified.dataloading.stream import StreamConfig, StreamContext
 from unified.dataloading.transforms import Draws, transform
 from unified.engine.events import TextCut
 from unified.formats.coded import CodedText
@@ -47,12 +48,8 @@ KNOWN = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def model():
-    """It knows KNOWN by heart."""
-    torch.manual_seed(0)
-    shape = {**DECODER, "hidden_size": 32, "num_attention_heads": 2, "head_dim": 16}
-    model = UnifiedModel.create(shape, text_tokenizer=TEXT, format="tools", **media())
+def teach(model, steps):
+    """Let a model learn KNOWN by heart."""
     sequences = [model.sequencer.encode(document) for document in KNOWN]
     longest = max(len(sequence.ids) for sequence in sequences)
     ids = torch.full((len(KNOWN), longest), model.sequencer.grammar.padding)
@@ -62,12 +59,21 @@ def model():
         ids[row, :length] = torch.from_numpy(sequence.ids)
         labels[row, :length] = torch.from_numpy(np.where(sequence.loss > 0, sequence.ids, -100))
     optimizer = torch.optim.AdamW(model.hf.parameters(), lr=0.01)
-    for _ in range(60):
+    for _ in range(steps):
         loss = model.hf(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss < 0.3
+    assert loss < 0.3, loss
+
+
+@pytest.fixture(scope="module")
+def model():
+    """It knows KNOWN by heart."""
+    torch.manual_seed(0)
+    shape = {**DECODER, "hidden_size": 32, "num_attention_heads": 2, "head_dim": 16}
+    model = UnifiedModel.create(shape, text_tokenizer=TEXT, format="tools", **media())
+    teach(model, 60)
     return model
 
 
@@ -223,9 +229,18 @@ def test_a_document_without_a_gap_is_refused(model, segments, message):
         model.infill(Document(segments))
 
 
-def test_a_format_without_infilling_is_named(streaming_model):
-    with pytest.raises(ValueError, match="format 'pocket' has no role prefix"):
-        streaming_model.infill(Document((Slot("text"), Text("a"))))
+def test_a_format_without_infilling_is_named(streaming_model, tmp_path, unified, refused):
+    document = Document((Slot("text"), Text("a")))
+    reason = "format 'pocket' has no role prefix"
+    with pytest.raises(ValueError, match=reason):
+        streaming_model.infill(document)
+    path = tmp_path / "gap.json"
+    path.write_text(json.dumps(document.to_json(tmp_path, "gap")))
+    refused(unified("sample", path, "--infill", "-o", tmp_path / "out.json"), reason)
+    sequencer = streaming_model.sequencer
+    config = StreamConfig({"s": Source(str(tmp_path), infill=0.5)}, 99, 1, 0, 0)
+    with pytest.raises(ValueError, match=reason):
+        StreamContext(config, sequencer.grammar, sequencer.text_tokenizer)
 
 
 def test_drawn_gaps_hold_all_of_the_document(model):
@@ -277,6 +292,21 @@ def test_a_model_calls_tools_and_goes_on_with_what_they_give(model):
     run = model.use_tools(ASKED, pictures, temperature=0.0, most_calls=1)
     assert run.document.segments[2].pixels.shape == (12, 24, 3)
     assert len(run.calls) == 1
+
+
+def test_a_chat_model_calls_tools_and_fills_gaps_between_markers_of_its_own(cli_llm):
+    torch.manual_seed(0)
+    model = UnifiedModel.extend(cli_llm, format="chat-tools", dtype="float32")
+    for document in KNOWN:
+        again = model.sequencer.decode(model.sequencer.encode(document).ids)
+        assert texts_of(again) == texts_of(document)
+    teach(model, 90)
+    tools = [Tool(name, lambda question, document, told=told: told) for name, told in
+             (("area", "12"), ("a", "b"))]  # fmt: skip
+    run = model.use_tools(ASKED, tools, temperature=0.0)
+    assert texts_of(run.document) == texts_of(KNOWN[0])
+    (filled,) = model.infill(Document((Slot("text"), Text("a dog"))), max_text_ids=3)
+    assert texts_of(filled)[-1] == (None, "a dog")
 
 
 def test_errors_of_tools_are_told_or_end_the_sampling_by_name(model):

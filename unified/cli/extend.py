@@ -63,7 +63,7 @@ def extend(
         typer.Option(
             "--format",
             metavar="F",
-            help="Of `grammar list`, a .yaml file, or chat: its template's.",
+            help="Of `grammar list`, a .yaml file, or its template's: chat, chat-tools.",
         ),
     ] = "pocket",
     initialise: Annotated[

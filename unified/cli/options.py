@@ -109,7 +109,7 @@ Shots = Annotated[
     Path | None,
     typer.Option(
         "--shots",
-        metavar="FILE|FOLDER",
+        metavar="PATH",
         help="Answered examples, put before what is asked: documents (.json, .jsonl, shards), or "
         "media with their texts beside them.",
     ),

@@ -70,12 +70,12 @@ class StreamContext:
     ) -> None:
         self.config = config
         self.sources = dict(leaves(config.sources))
+        if any(source.infill for source in self.sources.values()):
+            check_infills(grammar.format)
         self.samples = {
             name: SourceSamples(name, source, grammar.vocabulary)
             for name, source in self.sources.items()
         }
-        if any(source.infill for source in self.sources.values()):
-            check_infills(grammar.format)
         allow_open(sum(samples.num_shards for samples in self.samples.values()))
         self.layout = Layout(grammar, text_tokenizer)
 

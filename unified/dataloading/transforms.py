@@ -42,8 +42,10 @@ class Draws:
     @classmethod
     def of(cls, seed: int, source: str, epoch: int, sample: int) -> Draws:
         bits = draw("sample", seed, source, epoch, sample)
-        shares = ((bits >> shift & (1 << 32) - 1) / 2**32 for shift in (0, 32, 64, 96))
-        return cls(*shares, bits >> 128)
+        order, drop, alone, infill = (
+            (bits >> shift & (1 << 32) - 1) / 2**32 for shift in (0, 32, 64, 96)
+        )
+        return cls(order, drop, alone, infill, bits >> 128)
 
     def rng(self, purpose: int) -> np.random.Generator:
         """Numbers of one purpose, 0, 1, ...; where nothing is random there are none to be had."""
@@ -120,9 +122,9 @@ def transform(
             segments = filled_in
             split = sum(segment.role not in INFILL_ROLES for segment in segments)
     if shots:
-        numbers = range(len(shots))
+        numbers = [*range(len(shots))]
         if draws.noise is not None:
-            numbers = draws.rng(2).permutation(len(shots))
+            numbers = draws.rng(2).permutation(len(shots)).tolist()
         before = [
             replace(segment, loss=0.0)
             for number in numbers

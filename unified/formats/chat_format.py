@@ -4,7 +4,8 @@ The template of a language model is rendered (`chat_template`) with contents tha
 again. What stands around them becomes the format: roles prompt and response are its user and
 assistant, special tokens are markers on the tokenizer's own ids, all else literal text with the ids
 that it has there. Pictures and sounds are spans as in the pocket format, boxes and points as in
-`grounded`, inside whoever's turn it is.
+`grounded`, inside whoever's turn it is. `chat-tools` has the roles of the format `tools` beside the
+two, each between markers of its own: calls of tools, and gaps.
 
 A layout that such a format cannot say is refused with the reason: a template that lays an earlier
 turn out in another way than a later one, that changes what was said, that ends a turn with text
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate, groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
 __all__ = ["ChatFormat", "chat_format"]
 
 NAME = "chat"
+WITH_TOOLS = "chat-tools"
 _FOUND_AGAIN = ("zebra", "yacht", "walnut", "violin")  # one word each, in no template
 _OWN_MARKERS = ("<pad>", "<text>", "<image>", "</image>", "<audio>", "</audio>")
+_MORE_ROLES = ("call", "result", "prefix", "suffix", "middle")
 _OF_PLACES = ("<box>", "</box>", "<point>", "</point>")
 _PROBES = (
     ("Hello",),
@@ -76,19 +79,22 @@ class ChatFormat:
 
 
 def chat_format(
-    text_tokenizer: TextTokenizer, config: PreTrainedConfig | None = None, places: bool = False
+    text_tokenizer: TextTokenizer,
+    config: PreTrainedConfig | None = None,
+    places: bool = False,
+    tools: bool = False,
 ) -> ChatFormat:
     """The format of the chat template beside a text tokenizer (see `TextTokenizer.companions`).
 
     config: the language model's, by which transformers picks the tokenizer's class. places: with
-    spans of boxes and points.
+    spans of boxes and points. tools: with roles of calls and of gaps.
 
     Raises ValueError where there is no template, or none that a format can say.
     """
     template = ChatTemplate(text_tokenizer, config)
     layout = _read_layout(template)
     notes = _verify(template, layout)
-    return _write(text_tokenizer, layout, notes, places)
+    return _write(text_tokenizer, layout, notes, places, tools)
 
 
 @dataclass(frozen=True)
@@ -232,7 +238,7 @@ def _joining(text: TextTokenizer, layout: _Layout) -> list[str]:
 
 
 def _write(
-    text: TextTokenizer, layout: _Layout, notes: tuple[str, ...], places: bool
+    text: TextTokenizer, layout: _Layout, notes: tuple[str, ...], places: bool, tools: bool
 ) -> ChatFormat:
     """The format of a layout."""
     special = set(text.special_ids)
@@ -255,11 +261,14 @@ def _write(
         return items or None
 
     document = {"begin": affix(layout.begin), "end": affix(layout.end[1:]), "start": "prompt"}
-    roles = {
+    roles: dict[str, Any] = {
         "prompt": {"begin": affix(layout.to_user[1:]), "end": affix(layout.to_answer[:1])},
         "response": {"begin": affix(layout.to_answer[1:]), "end": affix(layout.to_user[:1])},
     }
-    own = (*_OWN_MARKERS, *(_OF_PLACES if places else ()))
+    more = {name: {"begin": [f"<{name}>"], "end": [f"</{name}>"]} for name in _MORE_ROLES}
+    roles |= more if tools else {}
+    of_roles = [marker for role in more.values() for marker in (*role["begin"], *role["end"])]
+    own = (*_OWN_MARKERS, *(_OF_PLACES if places else ()), *(of_roles if tools else ()))
     if reserved := sorted(set(tokens) & set(own)):
         raise refused(f"it writes {reserved[0]}, which is a marker of our own")
     top = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from unified_base.arguments import (
     flag,
     item,
+    text,
     texts,
     whole,
     whole_or_none,
@@ -107,6 +108,8 @@ class Limits:
             "roles": flag("roles", self.roles),
             "single": flag("single", self.single),
             "stop": whole_or_none("stop", self.stop, 0),
+            "calls": None if self.calls is None else text("calls", self.calls),
+            "role": None if self.role is None else text("role", self.role),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

@@ -299,7 +299,7 @@ class State(StateWords):
         if self._path not in paths:
             return ()
         role = paths[self._path]
-        if self._path == self.grammar.eos(self.role):
+        if self._path == self.grammar.eos(self.role) and not self._choosing:
             self.finished = True
             events = (End(),)
         if role is not None:

@@ -308,7 +308,7 @@ def fit_segment(
     if isinstance(segment, Audio):
         rate = sequencer.tokenizer("audio").sample_rate
         waveform, notes = fit_sound(segment.waveform, segment.sample_rate, rate)
-        return Audio(waveform, rate), notes
+        return Audio(waveform, rate), tuple(notes)
     return segment, ()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from unified.formats.chat_format import NAME as CHAT
-from unified.formats.chat_format import ChatFormat, chat_format
+from unified.formats.chat_format import WITH_TOOLS, ChatFormat, chat_format
 from unified.formats.grammar import Grammar
 from unified.formats.load import load_format
 from unified.formats.parser import parse_format, write_format
@@ -267,8 +267,8 @@ def _layout(
     and points if `places`."""
     if str(format) == CHAT and config is not None and checkpoint.has_encoder(config.to_dict()):
         return text_to_text_format(text_tokenizer, config, places)
-    if str(format) == CHAT:
-        return chat_format(text_tokenizer, config, places)
+    if str(format) in (CHAT, WITH_TOOLS):
+        return chat_format(text_tokenizer, config, places, str(format) == WITH_TOOLS)
     return load_format(format)
 
 

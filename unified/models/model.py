@@ -196,7 +196,8 @@ class UnifiedModel(ModelParts, Streams):
 
         llm: a checkpoint's folder, a name on the Hugging Face hub, or a loaded causal LM, which is
         changed in place. text_tokenizer: the LLM's; None reads it from the folder.
-        format: "chat" for the layout of its chat template (`unified.formats.chat_format`).
+        format: "chat" for the layout of its chat template (`unified.formats.chat_format`), and
+        "chat-tools" for that with calls of tools and gaps.
         initialise: how new rows begin, see `unified.models.init_rows`; torch's global seed.
         dtype: of the weights, "float32", "bfloat16" or "float16"; None: as they are stored.
         tokenizers: of other modalities, by name (`unified.sequence.modality`).

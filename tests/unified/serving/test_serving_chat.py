@@ -4,6 +4,7 @@ verbs in Python."""
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -54,6 +55,27 @@ def test_words_are_those_of_write_without_pictures_and_sound(client, pocket):
     usage = answer.usage
     details = usage.completion_tokens_details
     assert usage.completion_tokens == details.text_tokens + details.marker_tokens > 100
+
+
+def test_thoughts_come_where_they_are_asked_for_and_end_at_their_budget(
+    client, pocket, cat, monkeypatch
+):
+    table = pocket.tasks
+    task = replace(table.task("describe"), thought_ends=(" ca",))
+    monkeypatch.setattr(pocket, "_tasks", table.with_entries({"describe": task}))
+    (whole,) = pocket.respond(pocket.request("describe", image=cat), seed=2)
+    assert (whole.thought, whole.text) == ("a", "t")
+    asked = {"content": [{"role": "user", "content": [_picture(cat)]}], "seed": 2}
+    extra = {"include_reasoning": True}
+    message = _chat(client, **asked, extra_body=extra).choices[0].message
+    assert (message.reasoning_content, message.content) == (whole.thought, whole.text)
+    assert not hasattr(_chat(client, **asked).choices[0].message, "reasoning_content")
+    chunks = list(_chat(client, **asked, extra_body=extra, stream=True))
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    thoughts = [each.reasoning_content for each in deltas if hasattr(each, "reasoning_content")]
+    assert thoughts == [whole.thought]
+    bounded = _chat(client, **asked, extra_body={"max_thought_ids": 1})
+    assert bounded.warnings[0].startswith("a thought reached its budget after 1 id")
 
 
 def test_an_article_has_its_parts_in_order_and_mirrored(client, article):
