@@ -84,7 +84,7 @@ class Toys:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         _language_model(folder / "llm")
-        clip_folder(folder / "clip", layers=2)
+        clip_folder(folder / "clip", layers=1)
         _hearing(folder / "hearing")
         for name, tokenizer in media().items():
             tokenizer.save_pretrained(folder / name.removesuffix("_tokenizer"))
