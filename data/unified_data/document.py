@@ -26,7 +26,7 @@ from unified_base.files import read_bytes
 from unified_base.text import quoted
 from unified_data.dialogue import Dialogue
 from unified_data.labels import Label
-from unified_data.numbers import PointCloud, State
+from unified_data.numbers import PointCloud, WorldState
 from unified_data.places import Box, Location, Point
 from unified_data.regions import Region
 from unified_data.segments import (
@@ -51,7 +51,7 @@ from unified_data.video import Video
 __all__ = [
     "MAX_DECODED", "MAX_LOSS", "MAX_MEDIA", "MAX_SEGMENTS", "MAX_SIDE", "Audio", "Box", "Dialogue",
     "Document", "Image", "Label", "Location", "Media", "Modality", "Point", "PointCloud", "Region",
-    "Role", "Segment", "Slot", "State", "Text", "Video", "check_decoded", "check_file_name",
+    "Role", "Segment", "Slot", "Text", "Video", "WorldState", "check_decoded", "check_file_name",
     "common_entries", "decoded_size", "keys_of",
 ]  # fmt: skip
 
