@@ -25,10 +25,7 @@ from unified_base.cells import join_cells
 from unified_base.files import read_bytes
 from unified_base.text import quoted
 from unified_data.dialogue import Dialogue
-from unified_data.labels import Label
-from unified_data.numbers import PointCloud, WorldState
 from unified_data.places import Box, Location, Point
-from unified_data.regions import Region
 from unified_data.segments import (
     ANY,
     MAX_LOSS,
@@ -47,6 +44,12 @@ from unified_data.segments import (
     media_classes,
 )
 from unified_data.video import Video
+
+# isort: split
+# Behind the others: modalities are numbered in the order in which they are registered.
+from unified_data.labels import Label
+from unified_data.numbers import PointCloud, WorldState
+from unified_data.regions import Region
 
 __all__ = [
     "MAX_DECODED", "MAX_LOSS", "MAX_MEDIA", "MAX_SEGMENTS", "MAX_SIDE", "Audio", "Box", "Dialogue",
