@@ -26,12 +26,12 @@ def row(path: Path) -> str:
     """A recipe's row. Raises ValueError for a comment that does not begin as they all do."""
     words = introduction(path.read_text("utf-8"))
     name, _, rest = words.partition("): ")
-    what_it_is, _, lacks = rest.partition(" Not here: ")
+    here, _, lacks = rest.partition(" Not here: ")
     if not lacks or "(" not in name:
         expected = "NAME (PAPER): ... Not here: ..."
         raise ValueError(f"{path} begins with {words[:80]!r}, expected {expected}")
     lacks = lacks[0].upper() + lacks[1:]
-    return f"| {linked(name + ')')} | `{path.name}` | {what_it_is} | {lacks} |"
+    return f"| {linked(name + ')')} | `{path.name}` | {here} | {lacks} |"
 
 
 def page() -> str:

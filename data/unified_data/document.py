@@ -25,10 +25,7 @@ from unified_base.cells import join_cells
 from unified_base.files import read_bytes
 from unified_base.text import quoted
 from unified_data.dialogue import Dialogue
-from unified_data.labels import Label
-from unified_data.numbers import PointCloud, State
 from unified_data.places import Box, Location, Point
-from unified_data.regions import Region
 from unified_data.segments import (
     ANY,
     MAX_LOSS,
@@ -48,10 +45,16 @@ from unified_data.segments import (
 )
 from unified_data.video import Video
 
+# isort: split
+# Behind the others: modalities are numbered in the order in which they are registered.
+from unified_data.labels import Label
+from unified_data.numbers import PointCloud, WorldState
+from unified_data.regions import Region
+
 __all__ = [
     "MAX_DECODED", "MAX_LOSS", "MAX_MEDIA", "MAX_SEGMENTS", "MAX_SIDE", "Audio", "Box", "Dialogue",
     "Document", "Image", "Label", "Location", "Media", "Modality", "Point", "PointCloud", "Region",
-    "Role", "Segment", "Slot", "State", "Text", "Video", "check_decoded", "check_file_name",
+    "Role", "Segment", "Slot", "Text", "Video", "WorldState", "check_decoded", "check_file_name",
     "common_entries", "decoded_size", "keys_of",
 ]  # fmt: skip
 

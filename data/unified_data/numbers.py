@@ -14,7 +14,7 @@ from unified_base.arrays import decode_npy, encode_npy
 from unified_base.cells import note_cell
 from unified_data.segments import Media, Role, register_media
 
-__all__ = ["MAX_POINTS", "PointCloud", "State"]
+__all__ = ["MAX_POINTS", "PointCloud", "WorldState"]
 
 MAX_POINTS = 1 << 20
 """Points of a cloud, at most."""
@@ -77,7 +77,7 @@ class _Numbers(Media):
 
 @register_media
 @dataclass(frozen=True, eq=False)
-class State(_Numbers):
+class WorldState(_Numbers):
     """What is known of a world as numbers: positions, sizes, angles, speeds. Not to be changed.
 
     values: float32 (n, d), finite: n things of d numbers each, such as the objects on a table

@@ -28,9 +28,9 @@ from unified_data.document import (
     PointCloud,
     Region,
     Slot,
-    State,
     Text,
     Video,
+    WorldState,
 )
 from unified_data.shards import ShardWriter, write_index
 
@@ -84,7 +84,7 @@ class Toys:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         _language_model(folder / "llm")
-        clip_folder(folder / "clip", layers=2)
+        clip_folder(folder / "clip", layers=1)
         _hearing(folder / "hearing")
         for name, tokenizer in media().items():
             tokenizer.save_pretrained(folder / name.removesuffix("_tokenizer"))
@@ -233,9 +233,9 @@ def sound(at=0) -> Audio:
     return Audio(waveform, 16_000, "prompt", 0.0)
 
 
-def state(at=0) -> State:
+def state(at=0) -> WorldState:
     values = np.random.default_rng(at).standard_normal((2, 9)).astype(np.float32)
-    return State(values, "prompt", 0.0)
+    return WorldState(values, "prompt", 0.0)
 
 
 def region(at=0) -> Region:

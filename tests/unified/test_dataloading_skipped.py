@@ -52,7 +52,7 @@ def test_broken_samples_are_left_out_counted_and_named(loader, faulty):
     reports = sorted({report for row in rows for report in row.reports})
     assert reports == [
         f"shard {folder}/x.tar, sample k{n}: segment 0: type is 'pickle', expected one of text, "
-        "image, audio, box, point, video"
+        "image, audio, box, point, video, label, state, points, region"
         for n in (20, 21)
     ]
     stopping = loader(sources={"x": Source(str(folder), epochs=3)}, max_corrupt=5)

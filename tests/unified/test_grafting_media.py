@@ -19,9 +19,9 @@ from unified_data.document import (
     PointCloud,
     Region,
     Slot,
-    State,
     Text,
     Video,
+    WorldState,
 )
 from unified_tokenizers.label_codes import LabelTokenizer
 
@@ -77,10 +77,10 @@ def test_a_region_is_the_mean_of_the_features_in_its_mask(clip):
 
 def test_states_are_read_row_by_row():
     encoder = open_encoder("3", "state")
-    state = State(np.arange(6, dtype=np.float32).reshape(2, 3))
+    state = WorldState(np.arange(6, dtype=np.float32).reshape(2, 3))
     assert torch.equal(features(encoder, state), torch.from_numpy(state.values))
     with pytest.raises(ValueError, match="the state has 2 numbers a row, the encoder reads 3"):
-        encoder.prepare(State(np.ones((1, 2), np.float32)))
+        encoder.prepare(WorldState(np.ones((1, 2), np.float32)))
 
 
 def test_what_an_encoder_cannot_be_is_refused(clip):
@@ -144,7 +144,7 @@ def test_a_label_is_written_before_the_text():
         tokenizers={"label": labels},
         read={"state": Graft("3")},
     )
-    state = State(np.ones((2, 3), np.float32), "prompt")
+    state = WorldState(np.ones((2, 3), np.float32), "prompt")
     asked = Document((state, Slot("label", role="response"), Slot("text", role="response")))
     (answer,) = model.generate(asked, sampling=Sampling(max_text_ids=3))
     assert answer.segments[1].name in labels.names

@@ -265,7 +265,9 @@ def test_a_model_of_an_installed_modality_reopens_in_a_process_that_imports_noth
         return done.stdout.strip()
 
     refused = reopen()
-    expected = "expected one of image, audio, box, point, video; others"
+    expected = (
+        "expected one of image, audio, box, point, video, label, state, points, region; others"
+    )
     assert f"spans.actions.modality is 'actions', {expected}" in refused
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-actions\nVersion: 1\n")
     (info / "entry_points.txt").write_text(

@@ -41,7 +41,8 @@ def make_grafts(
         readers[modality] = named("--read", encoder)
     if not readers and (connectors or layer is not None):
         raise ValueError("--connector and --encoder-layer are of an encoder: give --see or --hear")
-    usual, own = ("mlp", {}), dict[str, tuple[str, dict[str, int]]]()
+    usual: tuple[str, dict[str, int]] = ("mlp", {})
+    own: dict[str, tuple[str, dict[str, int]]] = {}
     for text in connectors:
         modality, _, rest = text.partition("=")
         if not rest or "," in modality:

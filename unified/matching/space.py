@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from unified.matching.space_branches import Branch, make_branch
+from unified.matching.space_branches import SpaceBranch, make_branch
 from unified.matching.tower import Likeness, Tower, likeliest
 from unified_base.foreign import foreign
 from unified_base.safetensors_files import check_weights
@@ -53,7 +53,7 @@ class Space:
         branches: by modality.
     """
 
-    def __init__(self, tower: Tower, branches: Mapping[str, Branch]) -> None:
+    def __init__(self, tower: Tower, branches: Mapping[str, SpaceBranch]) -> None:
         self.tower = tower
         self.branches = nn.ModuleDict(branches)
 
@@ -147,7 +147,7 @@ class Space:
         return likeliest(self.tower, vector, classes, template)
 
 
-def _read_branch(folder: Path, modality: str, entries: Any, width: int) -> Branch:
+def _read_branch(folder: Path, modality: str, entries: Any, width: int) -> SpaceBranch:
     from safetensors.torch import load_file
 
     name = f"{modality}.safetensors"

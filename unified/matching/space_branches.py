@@ -19,10 +19,10 @@ from unified_base.sounds import conform
 from unified_base.text import quoted
 from unified_data.document import Audio, Media, PointCloud
 
-__all__ = ["BRANCHES", "Branch", "PointBranch", "SoundBranch", "make_branch"]
+__all__ = ["BRANCHES", "PointBranch", "SoundBranch", "SpaceBranch", "make_branch"]
 
 
-class Branch(nn.Module, ABC):
+class SpaceBranch(nn.Module, ABC):
     """From media of one modality to vectors of the space.
 
     Attributes:
@@ -48,7 +48,7 @@ class Branch(nn.Module, ABC):
         """Features (B, D) of prepared media."""
 
 
-class SoundBranch(Branch):
+class SoundBranch(SpaceBranch):
     """Sounds as spectrograms, through a transformer over their patches (AST, arXiv:2104.01778), as
     ImageBind hears them.
 
@@ -99,7 +99,7 @@ _POINTS: dict[str, int] = {
 }  # fmt: skip
 
 
-class PointBranch(Branch):
+class PointBranch(SpaceBranch):
     """Point clouds through `PointNet`, as ULIP sees them (arXiv:2212.05171).
 
     A cloud is moved to its middle, scaled to radius 1, and read at `points` of its points, spread
@@ -146,14 +146,14 @@ class PointBranch(Branch):
         return features
 
 
-BRANCHES: dict[str, Callable[[Mapping[str, Any], int], Branch]] = {
+BRANCHES: dict[str, Callable[[Mapping[str, Any], int], SpaceBranch]] = {
     SoundBranch.modality: SoundBranch,
     PointBranch.modality: PointBranch,
 }
 """By modality."""
 
 
-def make_branch(modality: str, entries: Any, width: int) -> Branch:
+def make_branch(modality: str, entries: Any, width: int) -> SpaceBranch:
     """A branch with random weights (torch's global generator).
 
     Args:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unified.matching.space_branches import Branch
+from unified.matching.space_branches import SpaceBranch
 from unified.matching.tower import Tower
 from unified_data.document import Document, Image, Text
 from unified_data.shards import read_shards
@@ -47,7 +47,7 @@ class _Pair(NamedTuple):
 
 def read_pairs(
     folders: Sequence[str],
-    branches: Mapping[str, Branch],
+    branches: Mapping[str, SpaceBranch],
     tower: Tower,
     anchors: Sequence[str],
     limit: int,
@@ -79,7 +79,7 @@ def read_pairs(
     return {modality: _with_vectors(own, tower, anchors) for modality, own in pairs.items()}
 
 
-def _pair(document: Document, branch: Branch, anchors: Sequence[str]) -> _Pair | None:
+def _pair(document: Document, branch: SpaceBranch, anchors: Sequence[str]) -> _Pair | None:
     """The first medium of a branch in a document, with the first picture and text of it."""
     media = [s for s in document if getattr(s, "modality", None) == branch.modality
              and hasattr(s, "to_file")]  # fmt: skip

@@ -36,6 +36,7 @@ from unified_tokenizers.training_parts import make_optimizers
 __all__ = ["SpaceTrainer", "train_space"]
 
 _SCALE = math.log(1 / 0.07)  # as CLIP begins (arXiv:2103.00020, section 2.4)
+_BIAS = -10.0  # as SigLIP begins (arXiv:2303.15343)
 _HELD = 512  # media that are measured, at most
 
 
@@ -67,6 +68,17 @@ def train_space(config: SpaceTraining, resume: bool = False) -> Path:
     )
 
 
+class _Trained(nn.Module):
+    """Branches, and for each what its cosines are multiplied by and, of `sigmoid`, added to."""
+
+    def __init__(self, branches: nn.ModuleDict, biased: bool) -> None:
+        super().__init__()
+        self.branches = branches
+        self.scale = nn.ParameterDict({m: nn.Parameter(torch.tensor(_SCALE)) for m in branches})
+        biases = {m: nn.Parameter(torch.tensor(_BIAS)) for m in branches if biased}
+        self.bias = nn.ParameterDict(biases)
+
+
 class SpaceTrainer(Trainer):
     """Branches in training: what a checkpoint holds, and what a step does."""
 
@@ -90,14 +102,7 @@ class SpaceTrainer(Trainer):
                     f"batch_size is {config.batch_size}, expected at most the"
                     f" {len(pairs.media):,} media of {modality}: each is told from the others"
                 )
-        self.model = nn.Module()
-        self.model.branches = self.space.branches
-        self.model.scale = nn.ParameterDict(
-            {modality: nn.Parameter(torch.tensor(_SCALE)) for modality in branches}
-        )
-        self.model.bias = nn.ParameterDict(
-            {m: nn.Parameter(torch.tensor(-10.0)) for m in branches if config.loss == "sigmoid"}
-        )
+        self.model = _Trained(self.space.branches, config.loss == "sigmoid")
         self.model.to(dist.device).train()
         self.trained = dict(self.model.named_parameters())
         self.optimizers = make_optimizers(config.optimizer, self.model, self.trained.values())

@@ -37,8 +37,8 @@ from unified_data.document import (
     Region,
     Role,
     Slot,
-    State,
     Video,
+    WorldState,
 )
 from unified_data.segments import import_installed, media_class, register_media
 
@@ -326,7 +326,7 @@ register_modality(_Locations(Box))
 register_modality(_Locations(Point))
 register_modality(_Videos())
 register_modality(_Labels())
-for _class in (State, Region, PointCloud):
+for _class in (WorldState, Region, PointCloud):
     register_modality(_Read(_class))
 
 

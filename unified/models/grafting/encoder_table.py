@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unified.models.files import model_directory
 from unified.models.grafting.encoder_base import FeatureEncoder
 from unified.models.grafting.encoders import ENCODER_FILE, PictureEncoder, load_encoder
 from unified.models.grafting.number_encoders import StateEncoder
@@ -39,7 +38,7 @@ def open_encoder(
     """An encoder for media of a modality.
 
     Args:
-        source: a folder or a name on the hub; of "state", the numbers of a row.
+        source: a folder; of "state", the numbers of a row.
         layer: whose hidden states are read; None: see `load_encoder`.
         options: `frames` of "video", `tiles` of "image".
 
@@ -56,7 +55,7 @@ def open_encoder(
     readers = [r for r in READERS.values() if r.modality == modality]
     reader = next((r for r in readers if modality != "image" or set(options)), None)
     _check(options, () if reader is None else reader.options, modality)
-    encoder = load_encoder(model_directory(source), layer)
+    encoder = load_encoder(Path(source), layer)
     if reader is None:
         return _of(modality, encoder)
     return reader.make(_pictures(encoder, modality), **options)

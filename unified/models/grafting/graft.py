@@ -11,6 +11,7 @@ import yaml
 
 from unified.formats.parser import parse_format, write_format
 from unified.formats.spec import Format
+from unified.models.files import model_directory
 
 if TYPE_CHECKING:
     from unified.models.grafting.embedder import MediaEmbedder
@@ -84,7 +85,8 @@ def make_embedders(
     for modality, graft in grafts.items():
         encoder = graft.encoder
         if isinstance(encoder, str | Path):
-            encoder = open_encoder(encoder, modality, graft.layer, **graft.reading)
+            source = encoder if modality == "state" else model_directory(encoder)
+            encoder = open_encoder(source, modality, graft.layer, **graft.reading)
         if encoder.modality != modality:
             raise ValueError(
                 f"the encoder for {modality} is one of {encoder.modality}; give it for that"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unified.models.grafting.encoder_base import FeatureEncoder
 from unified.models.grafting.encoders import ENCODER_FILE
-from unified_data.document import Media, State
+from unified_data.document import Media, WorldState
 
 __all__ = ["StateEncoder"]
 
@@ -49,7 +49,7 @@ class StateEncoder(FeatureEncoder):
         return weights_digest(json.dumps({"reads": self.reads, "width": self.width}), {})
 
     def prepare(self, segment: Media) -> np.ndarray:
-        if not isinstance(segment, State):
+        if not isinstance(segment, WorldState):
             raise ValueError(f"the encoder reads states, found a {segment.modality}")
         if segment.values.shape[1] != self.width:
             raise ValueError(

@@ -93,7 +93,9 @@ class InsideEmbedder(MediaEmbedder):
     def save_settings(self, folder: Path) -> None:
         """Write the settings of how media are prepared."""
         if not copy_settings(self._folder, folder):
-            self.encoder.processor.save_pretrained(folder)
+            encoder = self.encoder
+            assert isinstance(encoder, PictureEncoder)  # of those that are told apart
+            encoder.processor.save_pretrained(folder)
 
 
 class WholeEmbedder(InsideEmbedder):
