@@ -54,10 +54,15 @@ def single_pictures(
     return SinglePictures(pictures, np.array(labels), [s.phrase for s in known], captions)
 
 
-def save_pairs(singles: SinglePictures, folder: Path) -> Path:
-    """The pictures as PNG, each with its caption in a .txt of the same name."""
+def save_pairs(singles: SinglePictures, folder: Path, brief: float = 0.0) -> Path:
+    """The pictures as PNG, each with its caption in a .txt of the same name.
+
+    brief: the share of captions, drawn by lot, that say what it is and nothing else: "a fox".
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
     for number, (pixels, caption) in enumerate(zip(singles.pictures, singles.captions)):
+        text = singles.classes[singles.labels[number]] if rng.random() < brief else caption
         save_png(folder / f"{number:05d}.png", pixels)
-        (folder / f"{number:05d}.txt").write_text(caption + "\n", "utf-8")
+        (folder / f"{number:05d}.txt").write_text(text + "\n", "utf-8")
     return folder
