@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from unified_base.images import save_png
 from unified_data.pocket.subjects import load_subjects
 from unified_data.world.captions_en import caption_en
 from unified_data.world.composing import compose_scene
@@ -63,6 +63,7 @@ def save_pairs(singles: SinglePictures, folder: Path, brief: float = 0.0) -> Pat
     rng = np.random.default_rng(0)
     for number, (pixels, caption) in enumerate(zip(singles.pictures, singles.captions)):
         text = singles.classes[singles.labels[number]] if rng.random() < brief else caption
-        save_png(folder / f"{number:05d}.png", pixels)
+        # Not `save_png`, which waits for the disk: these are thousands of files for a while.
+        Image.fromarray(pixels).save(folder / f"{number:05d}.png", compress_level=1)
         (folder / f"{number:05d}.txt").write_text(text + "\n", "utf-8")
     return folder
