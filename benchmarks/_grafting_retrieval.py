@@ -67,12 +67,12 @@ def measure(
     subjects = 12 if quick and folder is None else None
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        kept = output or work
+        folder_of_run = output or work
         trained: dict[str, Any] = {}
         if folder is None:
             began = perf_counter()
             folder, trained = _train(
-                kept, subjects, 60 if quick else steps, 20 if quick else pictures
+                folder_of_run, subjects, 60 if quick else steps, 20 if quick else pictures
             )
             trained["train_seconds"] = round(perf_counter() - began, 1)
         tower = Tower.from_pretrained(folder)

@@ -73,7 +73,7 @@ def part(name: str, quick: bool, tower: str | None, work: Path) -> dict[str, Any
     small = ["--quick"] if quick else []
     if name == "towers":
         if tower is None:
-            given = [
+            arguments = [
                 *small,
                 "--steps",
                 "1350",
@@ -82,7 +82,7 @@ def part(name: str, quick: bool, tower: str | None, work: Path) -> dict[str, Any
                 "--output",
                 str(work / "tower"),
             ]
-            figures = script("retrieval", *given)
+            figures = script("retrieval", *arguments)
             tower = str(work / "tower" / "run" / "tower")
         else:
             figures = script("retrieval", "--tower", tower, *(["--each", "1"] if quick else []))
