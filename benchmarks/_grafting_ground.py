@@ -31,6 +31,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ from unified.dataloading import Source
 from unified.engine.request import Sampling
 from unified.engine.sampler import SpanSampling
 from unified.evaluation.box_match import BoxScore, match_boxes
+from unified.evaluation.figures import mean
 from unified.tasks.defaults import pocket_forms
 from unified.tasks.size_rule import SizeRule
 from unified.training.config import OptimizerConfig, TrainConfig
@@ -100,10 +102,9 @@ def document(pixels: np.ndarray, text: str, boxes: list[Box]) -> Document:
     return ground_document(Image(pixels), text, answer)
 
 
-def measured(
-    model: UnifiedModel, cases: list[tuple[np.ndarray, str, list[Box]]]
-) -> dict[str, float | None]:
-    """Figures of a model over cases, with its most likely answers."""
+def measured(model: UnifiedModel, cases: list[tuple[np.ndarray, str, list[Box]]]) -> dict[str, Any]:
+    """Figures of a model over cases, with its most likely answers; the mean's 95% interval is of a
+    bootstrap over cases."""
     scores: list[tuple[bool, BoxScore]] = []
     for pixels, text, true in cases:
         with warnings.catch_warnings():
@@ -112,11 +113,12 @@ def measured(
         scores.append((bool(true), match_boxes(boxes, true)))
     there = [score for is_there, score in scores if is_there]
     absent = [score.right for is_there, score in scores if not is_there]
+    iou = mean("iou", [score.iou for score in there])
     return {
-        "iou": float(np.mean([score.iou for score in there])),
-        "at_half": float(np.mean([score.right for score in there])),
+        "iou": iou.value, "iou_interval": [round(iou.low, 4), round(iou.high, 4)],
+        "at_half": float(np.mean([score.right for score in there])), "there": len(there),
         "absent": float(np.mean(absent)) if absent else None,
-    }
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -126,6 +128,8 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=1, help="1 to 8")
     parser.add_argument("--pictures", type=int, default=1_500, help="to train on")
     parser.add_argument("--cases", type=int, default=40)
+    parser.add_argument("--optimizer", default="adamw", choices=("adamw", "muon"))
+    parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--output", type=Path, help="where the model and its data stay")
     options = parser.parse_args()
     if options.quick:
@@ -166,7 +170,8 @@ def run(options: argparse.Namespace, names: tuple[str, ...], folder: Path) -> No
             output=str(folder / "run"), init_from=str(folder / "begin"),
             sources={"ground": Source(str(folder / "shards" / "*.tar"), 1.0, loss="response")},
             validation={}, steps=options.steps, seq_len=320, global_batch_size=4,
-            micro_batch_size=4, streams=4, optimizer=OptimizerConfig(lr=4e-3),
+            micro_batch_size=4, streams=4,
+            optimizer=OptimizerConfig(name=options.optimizer, lr=options.lr),
             schedule=ScheduleConfig(warmup_steps=20), log_every=20, save_every=options.steps,
             validate_every=options.steps, threads=1, precision="float32",
         )
@@ -178,7 +183,8 @@ def run(options: argparse.Namespace, names: tuple[str, ...], folder: Path) -> No
     middle = Box(SIDE / 4, SIDE / 4, 3 * SIDE / 4, 3 * SIDE / 4, SIDE, SIDE)
     result = {
         "fit_iou": fit["iou"], "fit_at_half": fit["at_half"],
-        "ground_iou": figures["iou"], "at_half": figures["at_half"], "absent": figures["absent"],
+        "ground_iou": figures["iou"], "ground_iou_interval": figures["iou_interval"],
+        "cases_there": figures["there"], "at_half": figures["at_half"], "absent": figures["absent"],
         "before": before["iou"],
         "middle": float(np.mean([match_boxes([middle], true).iou for *_, true in cases if true])),
         "steps": options.steps, "pictures": options.pictures, "subjects": len(names),

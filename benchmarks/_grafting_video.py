@@ -10,9 +10,10 @@ The world of motion (48x48 pixels, nine frames at 8 a second; `unified_data.moti
 
 Each arm's decoder is trained on questions with the very tokens that it is then asked, and asked of
 held-out videos, of things on grounds that training never had, by the verb `ask`: `video_motion` is
-the share of right answers of four. `video_seconds_per_minute`: positions that a minute of video of
-this size takes, seconds to code it, and seconds to read it (prefill) by that decoder. float32, one
-thread. A Markdown table and, on the last line, one JSON object on stdout; progress on stderr.
+the share of right answers of four, with Wilson's 95% interval. `video_seconds_per_minute`:
+positions that a minute of video of this size takes, seconds to code it, and seconds to read it
+(prefill) by that decoder. float32, one thread. A Markdown table and, on the last line, one JSON
+object on stdout; progress on stderr.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from _shared import machine, say
 
 from unified.dataloading import Source
 from unified.dataloading.tokenize import MediaEncoderSpec, tokenize_shards
+from unified.evaluation.figures import wilson
 from unified.models.model import UnifiedModel
 from unified.training.config import OptimizerConfig, TrainConfig
 from unified.training.train import train as train_decoder
@@ -41,6 +43,7 @@ from unified_data.document import Video
 from unified_data.motion import (
     DIRECTIONS,
     FRAMES,
+    KINDS,
     QUESTION,
     RATE,
     SIDE,
@@ -71,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--tokenizer-steps", type=int, default=250)
     parser.add_argument("--decoder-steps", type=int, default=800)
+    parser.add_argument("--lr", type=float, default=0.004, help="of the decoder")
+    parser.add_argument("--videos", type=int, default=4_000, help="with a question, to train on")
     parser.add_argument("--asked", type=int, default=200, help="held-out videos")
     return parser
 
@@ -174,7 +179,7 @@ def _arm(arm: str, work: Path, options: argparse.Namespace) -> dict[str, Any]:
             output=str(work / f"{arm}-run"), init_from=str(work / f"{arm}-begin"),
             sources={"ask": source}, validation={}, steps=options.decoder_steps,
             seq_len=80, global_batch_size=24, micro_batch_size=24, streams=1,
-            optimizer=OptimizerConfig(lr=0.002),
+            optimizer=OptimizerConfig(name="muon", lr=options.lr),
             schedule=ScheduleConfig(warmup_steps=max(1, options.decoder_steps // 20)),
             log_every=max(1, options.decoder_steps // 6), save_every=options.decoder_steps,
             validate_every=10**6, threads=1, precision="float32", device="cpu", compile=False,
@@ -185,8 +190,10 @@ def _arm(arm: str, work: Path, options: argparse.Namespace) -> dict[str, Any]:
     share = _answers(arm, model, options.asked)
     say(f"{arm}: {share:.3f} right after {learnt - began:.0f} s")
     cost = _cost(arm, model, tokenizer)
+    interval = [round(bound, 4) for bound in wilson(round(share * options.asked), options.asked)]
     return {
-        "video_motion": round(share, 4), "psnr_db": round(float(-10 * error.log10()), 2),
+        "video_motion": round(share, 4), "video_motion_interval": interval,
+        "psnr_db": round(float(-10 * error.log10()), 2),
         "video_seconds_per_minute": cost, "seconds": round(perf_counter() - began),
     }  # fmt: skip
 
@@ -216,7 +223,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         build_motion(work / "world", scale=0.1 * scale, only=("draw",), workers=1)
-        build_motion(work / "world", scale=0.5 * scale, only=("ask",), workers=1)
+        share = options.videos / KINDS["ask"]
+        build_motion(work / "world", scale=share * scale, only=("ask",), workers=1)
         results = {arm: _arm(arm, work, options) for arm in arms}
     print("| arm | right | PSNR, dB | positions a minute | coding, s | reading, s |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
@@ -229,6 +237,8 @@ def main() -> None:
     first = results[arms[0]]
     report = {
         "video_motion": first["video_motion"],
+        "video_motion_interval": first["video_motion_interval"],
+        "asked": options.asked,
         "video_seconds_per_minute": first["video_seconds_per_minute"],
         "arms": results,
         "quick": options.quick,

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from unified_base.images import save_png
 from unified_data.pocket.subjects import load_subjects
 from unified_data.world.captions_en import caption_en
 from unified_data.world.composing import compose_scene
@@ -54,10 +54,16 @@ def single_pictures(
     return SinglePictures(pictures, np.array(labels), [s.phrase for s in known], captions)
 
 
-def save_pairs(singles: SinglePictures, folder: Path) -> Path:
-    """The pictures as PNG, each with its caption in a .txt of the same name."""
+def save_pairs(singles: SinglePictures, folder: Path, brief: float = 0.0) -> Path:
+    """The pictures as PNG, each with its caption in a .txt of the same name.
+
+    brief: the share of captions, drawn by lot, that say what it is and nothing else: "a fox".
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
     for number, (pixels, caption) in enumerate(zip(singles.pictures, singles.captions)):
-        save_png(folder / f"{number:05d}.png", pixels)
-        (folder / f"{number:05d}.txt").write_text(caption + "\n", "utf-8")
+        text = singles.classes[singles.labels[number]] if rng.random() < brief else caption
+        # Not `save_png`, which waits for the disk: these are thousands of files for a while.
+        Image.fromarray(pixels).save(folder / f"{number:05d}.png", compress_level=1)
+        (folder / f"{number:05d}.txt").write_text(text + "\n", "utf-8")
     return folder

@@ -53,3 +53,18 @@ def test_singular_values_come_near_one_and_directions_stay():
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     inside = left.T @ result @ right.T
     torch.testing.assert_close(inside, torch.diag(inside.diagonal()), rtol=0, atol=1e-4)
+
+
+def test_a_kernel_is_stepped_as_the_matrix_of_its_outputs(monkeypatch):
+    monkeypatch.setattr(precision, "processor_has", {}.get)
+    torch.manual_seed(1)
+    value, gradient, other = torch.randn(6, 3, 2, 2), torch.randn(6, 3, 2, 2), torch.randn(4, 5)
+    kernel, matrix = torch.nn.Parameter(value.clone()), torch.nn.Parameter(other.clone())
+    optimizer = Muon([matrix], lr=0.02, weight_decay=0.1, kernels=[kernel])
+    flat = torch.nn.Parameter(value.flatten(1).clone())
+    alone = Muon([flat], lr=0.02, weight_decay=0.1)
+    kernel.grad, flat.grad = gradient, gradient.flatten(1)
+    optimizer.step()
+    alone.step()
+    assert torch.equal(kernel.flatten(1), flat)
+    assert torch.equal(matrix, other)  # without a gradient

@@ -40,7 +40,10 @@ def prepare(
 
 
 def make_optimizers(
-    config: TokenizerOptimizer, module: nn.Module, parameters: Iterable[nn.Parameter]
+    config: TokenizerOptimizer,
+    module: nn.Module,
+    parameters: Iterable[nn.Parameter],
+    kernels: bool = False,
 ) -> dict[str, torch.optim.Optimizer]:
     """AdamW, and Muon for the weights of linear layers where the run says so, by name.
 
@@ -50,14 +53,18 @@ def make_optimizers(
         config: of the run.
         module: whose linear layers' weights are Muon's.
         parameters: those that are trained.
+        kernels: those of convolutions are Muon's as well.
     """
     trained = list(parameters)
     optimizers: dict[str, torch.optim.Optimizer] = {}
     if config.name == "muon":
         linear = {id(m.weight) for m in module.modules() if isinstance(m, nn.Linear)}
         matrices = [p for p in trained if id(p) in linear]
-        trained = [p for p in trained if id(p) not in linear]
-        optimizers["muon"] = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
+        kinds = (nn.Conv1d, nn.Conv2d) if kernels else ()
+        folded = {id(m.weight) for m in module.modules() if isinstance(m, kinds)}
+        filters = [p for p in trained if id(p) in folded]
+        trained = [p for p in trained if id(p) not in linear | folded]
+        optimizers["muon"] = Muon(matrices, config.lr, config.weight_decay, filters)
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0},

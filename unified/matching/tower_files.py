@@ -91,7 +91,18 @@ def make_parts(
     check_model_config(config, where)
     with foreign(f"{where}: transformers makes no tower of these entries"):
         model = AutoModel.from_config(AutoConfig.for_model(kind, **config))
+    _flatten_pool(model)
     return TowerParts(model, _with_end(text, max_text_ids), TowerPictures.square(size))
+
+
+def _flatten_pool(model: Any) -> None:
+    """Vision models of convolutions alone (ResNet, RegNet, BiT) give (N, D, 1, 1); the projection
+    behind them is of (N, D). It has no weights, so the folder is as transformers has it."""
+    from torch import nn
+
+    vision = getattr(model, "vision_model", None)
+    if isinstance(getattr(vision, "pooler", None), nn.AdaptiveAvgPool2d):
+        vision.pooler = nn.Sequential(vision.pooler, nn.Flatten())
 
 
 def _with_end(text: TextTokenizer, max_text_ids: int) -> PreTrainedTokenizerFast:
@@ -146,6 +157,7 @@ def read_parts(folder: str | os.PathLike[str]) -> TowerParts:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, **options)
     if missing := sorted(report["missing_keys"]):  # transformers fills them with random numbers
         raise ValueError(f"{where} lacks {len(missing)} weights, such as {missing[0]}")
+    _flatten_pool(model)
     return TowerParts(model.eval(), tokenizer, pictures)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, distributed, nn
 from unified.matching.tower import Tower
 from unified.matching.tower_config import TowerTraining, load_config
 from unified.matching.tower_data import TowerData, TowerPairs
+from unified.matching.tower_distortion import distorted
 from unified.matching.tower_files import TowerParts, make_parts, read_parts
 from unified.matching.tower_pictures import TowerPictures
 from unified.vocabulary.text_tokenizer import TextTokenizer
@@ -104,7 +105,9 @@ class TowerTrainer(Trainer):
             self.bias = nn.Parameter(torch.tensor([_BIAS], device=dist.device))
             parameters["logit_bias"] = self.bias
         self.trained = parameters
-        self.optimizers = make_optimizers(config.optimizer, self.model, parameters.values())
+        self.optimizers = make_optimizers(
+            config.optimizer, self.model, parameters.values(), kernels=True
+        )
         self._figures: dict[str, float] = {}
         self._num_steps = 0  # since the last log
 
@@ -130,6 +133,8 @@ class TowerTrainer(Trainer):
         set_lr(self.optimizers, self._lr())
         rows = self.data.rows(self.step, dist.rank, dist.world)
         pixels = self.tower.pictures.normalised(self.data.train.pictures(rows)).to(dist.device)
+        seed = (config.seed * 1_000_003 + self.step) * dist.world + dist.rank
+        pixels = distorted(pixels, config.distortion, seed)
         texts = [self.data.train.texts[row] for row in rows]
         with autocast(dist.device.type, config.precision):
             pictures_BD = unit(self.tower.picture_features(pixels))

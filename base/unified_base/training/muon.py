@@ -7,7 +7,7 @@ alone that took 3.5 times as long as AdamW's whole training step; in float32 it 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,16 +23,23 @@ class Muon(torch.optim.Muon):
 
     Where the device multiplies bfloat16, every step is torch's to the bit. Elsewhere it is the same
     in float32. `adjust_lr_fn` is "match_rms_adamw": steps of AdamW's size.
+
+    kernels: of convolutions, (out, in, ...), which torch's does not take: each is the matrix of its
+    outputs by all the rest, in float32 on every device.
     """
 
-    def __init__(self, params: Any, lr: float, weight_decay: float) -> None:
+    def __init__(
+        self, params: Any, lr: float, weight_decay: float, kernels: Sequence[Tensor] = ()
+    ) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        if kernels:
+            self.add_param_group({"params": list(kernels)})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step."""
         device = self.param_groups[0]["params"][0].device.type
-        if multiplies_bfloat16(device):
+        if multiplies_bfloat16(device) and len(self.param_groups) == 1:
             return super().step(closure)
         assert closure is None
         for group in self.param_groups:
@@ -46,11 +53,12 @@ class Muon(torch.optim.Muon):
                 buffer.lerp_(matrix.grad, 1 - momentum)
                 update = matrix.grad.lerp(buffer, momentum) if group["nesterov"] else buffer
                 update = orthogonalized(
-                    update, group["ns_coefficients"], group["ns_steps"], group["eps"]
+                    update.flatten(1), group["ns_coefficients"], group["ns_steps"], group["eps"]
                 )
                 lr = float(group["lr"])
                 matrix.mul_(1 - lr * group["weight_decay"])
-                matrix.add_(update, alpha=-lr * 0.2 * math.sqrt(max(matrix.shape)))
+                alpha = -lr * 0.2 * math.sqrt(max(update.shape))
+                matrix.add_(update.reshape(matrix.shape), alpha=alpha)
         return None
 
 

@@ -11,7 +11,10 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from unified.matching.tower import Tower
+from unified.matching.tower_distortion import distorted
+from unified.matching.tower_files import make_parts
 from unified.matching.tower_pictures import TowerPictures
+from unified.vocabulary.text_tokenizer import TextTokenizer
 
 
 @pytest.mark.parametrize("kind", ENTRIES)
@@ -51,6 +54,32 @@ def test_pictures_are_seen_as_the_published_processors_have_it(processor, entrie
         pixels = square("green", height, height, width)
         expected = published(pixels, return_tensors="pt")["pixel_values"]
         assert torch.allclose(ours.batch([pixels]), expected, atol=1e-5), (height, width)
+
+
+def test_a_tower_of_convolutions_alone_comes_back_the_same(tmp_path):
+    resnet = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 12],
+              "depths": [1, 1], "layer_type": "basic"}  # fmt: skip
+    kind = "vision-text-dual-encoder"
+    text = TextTokenizer.train(["a red square"] * 4, 262)
+    tower = Tower(make_parts({**ENTRIES[kind], "vision_config": resnet}, text, 32, 20, "the test"))
+    tower.model.eval()
+    tower.save_pretrained(tmp_path / "tower")
+    again = Tower.from_pretrained(tmp_path / "tower")
+    pictures = [square("red"), square("blue", 1, 41, 33)]
+    vectors = again.embed_pictures(pictures)
+    assert vectors.shape == (2, tower.width)
+    assert np.array_equal(vectors, tower.embed_pictures(pictures))
+
+
+def test_distortion_is_a_function_of_its_seed_and_nothing_at_zero():
+    pixels = torch.linspace(-1, 1, 2 * 3 * 9 * 13).view(2, 3, 9, 13)
+    assert torch.equal(distorted(pixels, 0.0, 5), pixels)
+    once, again, other = (distorted(pixels, 0.7, seed) for seed in (5, 5, 6))
+    assert once.shape == pixels.shape
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+    small = distorted(pixels, 1e-4, 5)  # what is little distorted is nearly what it was
+    assert torch.allclose(small, pixels, atol=1e-2)
 
 
 def test_the_likeliest_class_comes_first_and_shares_add_up_to_one():
