@@ -15,7 +15,7 @@ from typing import cast
 import numpy as np
 
 from unified.engine.branch import Branch, positions_of_segment
-from unified.engine.guidance_branches import GuidanceBranches
+from unified.engine.guidance_branches import GuidanceBranches, conditions_of
 from unified.engine.loops import LoopFinder
 from unified.engine.noise import Noise
 from unified.engine.request import (
@@ -73,12 +73,7 @@ class ActiveRequest:
         self.started_at = time.perf_counter()
         self.state = grammar.start()
         self.noise = Noise(request.seed)
-        conditions: dict[str, None] = {FULL: None}  # in order, without duplicates
-        for kind, program in grammar.span_grammars.items():
-            guidance = sampling.of(kind, program.modality).guidance
-            conditions.update(dict.fromkeys(guidance.conditions))
-        conditions.update(dict.fromkeys(sampling.text.guidance.conditions))
-        self.branches = {condition: Branch(condition) for condition in conditions}
+        self.branches = {name: Branch(name) for name in conditions_of(grammar, sampling)}
         self._apart = (
             grammar.num_together > 1
             or bool(grammar.format.bidirectional)

@@ -9,11 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from unified.engine.branch import Branch, positions_of_segment
+from unified.engine.request import Sampling
 from unified.engine.sampler import FULL, MEDIA
 from unified.formats.coded import Coded, CodedText
 from unified.formats.grammar import Grammar
 
-__all__ = ["GuidanceBranches"]
+__all__ = ["GuidanceBranches", "conditions_of"]
+
+
+def conditions_of(grammar: Grammar, sampling: Sampling) -> Iterable[str]:
+    """The names of a request's branches, its own first: what guidance of any of its spans needs."""
+    conditions: dict[str, None] = {FULL: None}  # in order, without duplicates
+    for kind, program in grammar.span_grammars.items():
+        guidance = sampling.of(kind, program.modality).guidance
+        conditions.update(dict.fromkeys(guidance.conditions))
+    conditions.update(dict.fromkeys(sampling.text.guidance.conditions))
+    return conditions
 
 
 class GuidanceBranches:
