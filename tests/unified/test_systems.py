@@ -31,10 +31,10 @@ def layouts():
 def _one_template(monkeypatch, layouts):
     """The toy's chat template is rendered once, in its other process, and not for every system."""
 
-    def once(text, config=None, places=False):
-        if places not in layouts:
-            layouts[places] = chat_format(text, config, places)
-        return layouts[places]
+    def once(text, config=None, *options):
+        if options not in layouts:
+            layouts[options] = chat_format(text, config, *options)
+        return layouts[options]
 
     monkeypatch.setattr(extend, "chat_format", once)
 
