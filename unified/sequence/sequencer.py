@@ -77,7 +77,7 @@ def loss_weights(
     counts with the last segment; behind the end of a role it counts not at all, since no sampler
     chooses it. Nor does the begin of a document. The ids of a segment count as it says itself.
     """
-    handed_over = "response" if "call" not in grammar.roles else None
+    handed_over = "" if "call" in grammar.roles else "response"
     prefixes = [
         (
             losses[i - 1] if i else 0.0,
