@@ -100,7 +100,7 @@ def _flatten_pool(model: Any) -> None:
     behind them is of (N, D). It has no weights, so the folder is as transformers has it."""
     from torch import nn
 
-    vision = getattr(model, "vision_model", None)
+    vision: Any = getattr(model, "vision_model", None)
     if isinstance(getattr(vision, "pooler", None), nn.AdaptiveAvgPool2d):
         vision.pooler = nn.Sequential(vision.pooler, nn.Flatten())
 
