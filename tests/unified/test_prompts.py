@@ -1,4 +1,4 @@
-"""Prompts of many parts: shots, gaps, tools and thoughts, by a model of three documents."""
+"""Prompts of many parts: shots, gaps and tools, by a model of three documents."""
 
 import json
 import random
@@ -15,7 +15,6 @@ from unified.dataloading.source import Source
 from unified.dataloading.source_samples import SourceSamples
 from unified.dataloading.stream import StreamConfig, StreamContext
 from unified.dataloading.transforms import Draws, transform
-from unified.engine.events import TextCut
 from unified.formats.coded import CodedText
 from unified.formats.columns import example_vocabulary
 from unified.formats.grammar import Grammar
@@ -381,27 +380,3 @@ def test_whatever_is_chosen_where_calls_are_allowed_is_a_document():
         if segments[-1].role == "response" and images is not None:
             assert kinds.count("image") == images
     assert min(last.values()) > 10
-
-
-# Thoughts.
-
-
-def test_a_thought_ends_at_its_budget_and_the_answer_follows(streaming_model):
-    from dataclasses import replace
-
-    model, task = streaming_model, streaming_model.tasks.task("describe")
-    before = model.tasks
-    model.tasks = before.with_entries({"describe": replace(task, thought_ends=("two", "cats"))})
-    asked = model.request("describe", image=PICTURES[0], max_text_ids=19, max_thought_ids=4)
-    model.tasks = before
-    events = list(model.stream([asked.document], asked.sampling, [0]))
-    cuts = [event.reason for event in events if isinstance(event, TextCut)]
-    assert cuts[0] == "max_thought_ids"
-    written = events[-1].document.segments[-1].text
-    thought = model.sequencer.text_tokenizer.encode(written.partition("two")[0])
-    assert 0 < len(thought) <= 4 or "\ufffd" in written
-    assert asked.response(events[-1].document).thought == written.partition("two")[0].strip()
-    slots = Document((Slot("text"), Slot("image", 24, 24)))
-    (first, second) = model.sample(slots, max_thought_ids=2, n=1)[0].segments
-    assert len(model.sequencer.text_tokenizer.encode(first.text)) <= 6
-    assert isinstance(second, Image)
