@@ -56,7 +56,7 @@ from unified_tokenizers.training import TokenizerTraining
 from unified_tokenizers.training import train as train_tokenizer
 from unified_tokenizers.training_config import TokenizerOptimizer
 
-ARMS = ("causal", "frames")
+ARMS = ("frames", "causal")
 _STRIDE, _GROUP, _SECONDS = 12, 4, 60
 _SHAPE = {
     "stride": _STRIDE, "encoder_width": 96, "encoder_depths": [1], "decoder_width": 64,
@@ -73,9 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="under two minutes, of one arm")
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--tokenizer-steps", type=int, default=250)
-    parser.add_argument("--decoder-steps", type=int, default=800)
+    parser.add_argument("--decoder-steps", type=int, default=1_000)
     parser.add_argument("--lr", type=float, default=0.004, help="of the decoder")
-    parser.add_argument("--videos", type=int, default=4_000, help="with a question, to train on")
+    parser.add_argument("--videos", type=int, default=3_000, help="with a question, to train on")
     parser.add_argument("--asked", type=int, default=200, help="held-out videos")
     return parser
 

@@ -33,7 +33,7 @@ PARTS = ("exact", "towers", "ground", "video", "aligned", "shots")
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="under two minutes")
+    parser.add_argument("--quick", action="store_true", help="small sizes, that all works")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
     parser.add_argument("--tower", help="a trained tower's folder, in place of a training")
     return parser
