@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
+
+from unified_base.meta_device import on_meta_device
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -149,7 +150,7 @@ def test_every_run_file_loads(path):
         from unified.matching.space_branches import make_branch
         from unified.matching.space_config import load_space_config
 
-        with torch.device("meta"):
+        with on_meta_device():
             for modality, own in load_space_config(path).branches.items():
                 assert make_branch(modality, own, 16)
         return
@@ -161,7 +162,7 @@ def test_every_run_file_loads(path):
         tower = load_tower_config(path)
         assert tower.tower is not None
         text = TextTokenizer.train(["a fox"], 256)
-        with torch.device("meta"):
+        with on_meta_device():
             assert make_parts(tower.tower, text, tower.size, tower.max_text_ids, str(path))
         return
     if "modality" in entries:

@@ -10,6 +10,7 @@ import torch
 import torchaudio
 import transformers
 
+from unified_base.meta_device import on_meta_device
 from unified_tokenizers import load_tokenizer
 from unified_tokenizers.adapters_semantic import HiggsAudioAdapter, NeuCodecAdapter, Xcodec2Adapter
 from unified_tokenizers.base import AudioTokenizer, Codes
@@ -140,12 +141,12 @@ def test_published_sizes():
             "model_type": "dac", "downsampling_ratios": ratios, "upsampling_ratios": ratios
         },
     )  # fmt: skip
-    with torch.device("meta"):
+    with on_meta_device():
         codec = HiggsAudioAdapter(transformers.HiggsAudioV2TokenizerModel(config))
     assert (codec.frame_rate, codec.codebook_sizes) == (25, (1024,) * 8)
     for kind, adapter in (("Xcodec2", Xcodec2Adapter), ("NeuCodec", NeuCodecAdapter)):
         config = getattr(transformers, f"{kind}Config")()
-        with torch.device("meta"):
+        with on_meta_device():
             codec = adapter(getattr(transformers, f"{kind}Model")(config))
         assert (codec.frame_rate, codec.codebook_sizes) == (50, (65_536,))
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from unified_base.meta_device import on_meta_device
 from unified_tokenizers import load_tokenizer
 from unified_tokenizers.adapters_snac import SnacAdapter
 from unified_tokenizers.base import AudioTokenizer, Codes
@@ -66,7 +67,7 @@ def sound(batch, samples, seed=1):
 
 
 def test_names_and_shapes_are_those_of_the_published_weights():
-    with torch.device("meta"):
+    with on_meta_device():
         state = SnacModel(SnacConfig(**PUBLISHED)).state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     g, v = "parametrizations.weight.original0", "parametrizations.weight.original1"
@@ -114,7 +115,7 @@ def test_its_figures_follow_from_the_config(folders):
 
 
 def test_published_snac_24khz_has_orpheus_frames():
-    with torch.device("meta"):
+    with on_meta_device():
         codec = SnacAdapter(SnacModel(SnacConfig(**PUBLISHED)))
     assert codec.codebook_sizes == (4096,) * 7
     assert codec.hop == 2048

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 import transformers
 
 from unified.__main__ import run
@@ -15,6 +14,7 @@ from unified.models.model import UnifiedModel
 from unified.training.config import Lora, OptimizerConfig, Preferences, TrainConfig, load_config
 from unified.training.estimate import DEVICES, check_shape, estimate_run, shape_of
 from unified.training.weights import choose_trained
+from unified_base.meta_device import on_meta_device
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted(path for name in ("0.5b", "7b") for path in (CONFIGS / name).glob("*.yaml"))
@@ -31,7 +31,7 @@ CONFIG = TrainConfig(
 def meta_model(kind, **sizes):
     """A model of transformers without storage."""
     config = getattr(transformers, f"{kind}Config")(**sizes)
-    with torch.device("meta"):
+    with on_meta_device():
         return transformers.AutoModelForCausalLM.from_config(config)
 
 

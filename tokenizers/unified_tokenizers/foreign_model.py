@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from unified_base.foreign import foreign
+from unified_base.meta_device import on_meta_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -28,7 +29,7 @@ def check_size(build: Callable[[], nn.Module], numbers: int, where: str) -> None
     build: makes the model; it is called where nothing is allocated. numbers: that the weights'
     files hold. Weights that are missing would be allocated and drawn at random.
     """
-    with foreign(where), torch.device("meta"):
+    with foreign(where), on_meta_device():
         model = build()
     size = sum(parameter.numel() for parameter in model.parameters())
     # A head that is the embedding as well may be counted twice.

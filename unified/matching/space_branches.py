@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from unified.matching.point_net import PointNet
@@ -59,7 +60,10 @@ class SoundBranch(SpaceBranch):
     rate = 16_000
 
     def __init__(self, entries: Mapping[str, Any], width: int) -> None:
-        from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
+        # A branch is first made where nothing is allocated (`check_size`), and torchaudio, which
+        # this imports, keeps a number as a tensor: it would have no value in this process.
+        with torch.device("cpu"):
+            from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
 
         super().__init__(entries)
         config = {name: value for name, value in entries.items() if name != "model_type"}

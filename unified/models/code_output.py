@@ -19,6 +19,7 @@ from unified.formats.grammar import Grammar
 from unified.formats.spec import Delayed, Format, Item, Marker, Repeat
 from unified.formats.together import with_layouts
 from unified.vocabulary.block import Ranges
+from unified_base.meta_device import on_meta_device
 from unified_base.text import quoted
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ def attach_depth_decoder(
 
     from unified.engine.backends.depth_module import DEPTH_DECODER, DepthDecoder
 
-    with torch.device("meta"):
+    with on_meta_device():
         module = DepthDecoder(config)
     if weights is not None:
         module.load_state_dict(dict(weights), assign=True)

@@ -21,6 +21,7 @@ from unified.models.quantized import QUANTIZED, quantize_layers
 from unified.models.stored_weights import read_weights, stored_dtype
 from unified_base import structured
 from unified_base.foreign import foreign
+from unified_base.meta_device import on_meta_device
 from unified_base.model_config import check_model_config
 from unified_base.quiet import no_progress_bars
 from unified_base.safetensors_files import check_weights
@@ -190,7 +191,7 @@ def load_hf(
         raise _of_several_models(directory) or error from None
     if torch.device(device).type == "meta":
         config.dtype = getattr(torch, dtype)
-        with _loading(directory), torch.device("meta"):
+        with _loading(directory), on_meta_device():
             model = make(config).to(config.dtype).eval()
         if depth is not None:
             attach_depth_decoder(model, depth)

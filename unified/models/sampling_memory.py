@@ -26,6 +26,7 @@ from unified.models.pass_sizes import (
 from unified.models.pretrained import pretrained_models
 from unified.models.quantized import INT4_GROUP, INT4_INPUTS, INT4_OUTPUTS, quantized_layers
 from unified_base.foreign import foreign
+from unified_base.meta_device import on_meta_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -162,7 +163,6 @@ def sampling_memory(
 
 
 def _meta_model(config: Mapping[str, Any], where: str) -> Any:
-    import torch
     import transformers
 
     kind = config.get("model_type")
@@ -171,7 +171,7 @@ def _meta_model(config: Mapping[str, Any], where: str) -> Any:
         for published in pretrained_models().values()
         if published.model_type == kind and published.hf_class
     ]
-    with foreign(f"{where} is not of a model that transformers can make"), torch.device("meta"):
+    with foreign(f"{where} is not of a model that transformers can make"), on_meta_device():
         # It changes what it is made of.
         made_of = transformers.AutoConfig.for_model(**copy.deepcopy(dict(config)))
         if classes:

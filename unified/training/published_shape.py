@@ -13,6 +13,7 @@ from unified.models.pretrained import pretrained_models
 from unified.training.config import TrainConfig
 from unified.training.published_positions import PUBLISHED
 from unified.training.weights import choose_trained
+from unified_base.meta_device import on_meta_device
 
 __all__ = ["count_published", "published_entries"]
 
@@ -38,11 +39,10 @@ def count_published(stored: Mapping[str, Any], config: TrainConfig) -> tuple[int
     kind = str(stored.get("model_type"))
     if kind not in PUBLISHED:
         return None
-    import torch
     import transformers
 
     (pretrained,) = (p for p in pretrained_models().values() if p.model_type == kind)
-    with torch.device("meta"):
+    with on_meta_device():
         made_of = transformers.AutoConfig.for_model(**copy.deepcopy(dict(stored)))
         hf = getattr(transformers, str(pretrained.hf_class))._from_config(made_of)
     hf.tie_weights()

@@ -1,17 +1,21 @@
 """A space: sounds and point clouds held to a tower that stays what it is."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from tests.helpers.small_tower import COLOURS, small_tower, square
+from tests.helpers.small_tower import COLOURS, fill, small_tower, square
 from tests.helpers.toy_systems import TOY_SHAPES
+from unified.matching.build_index import build_index
 from unified.matching.space import Space
 from unified.matching.space_branches import make_branch
 from unified.matching.space_config import SpaceTraining
 from unified.matching.space_training import train_space
+from unified_base.sounds import save_wav
 from unified_base.training import loop
 from unified_data.document import Audio, Document, Image, PointCloud, Text
 from unified_data.shards import ShardWriter, write_index
@@ -104,3 +108,20 @@ def test_what_does_not_fit_is_refused(folder, tmp_path):
     marker.write_text(json.dumps({**entries, "tower": "0" * 16}))
     with pytest.raises(ValueError, match="were trained for a tower of fingerprint '0000"):
         Space.from_pretrained(tmp_path / "space")
+
+
+def test_a_process_of_its_own_opens_one_and_searches_by_a_sound(folder, tmp_path):
+    """What hears is imported while the branch is made for its size alone, without any memory."""
+    tower = small_tower("clip")
+    Space(tower, {"audio": make_branch("audio", BRANCHES["audio"], 12)}).save_pretrained(
+        tmp_path / "space"
+    )
+    fill(tmp_path / "pictures", 3)
+    build_index(tmp_path / "index", [tmp_path / "pictures"], tower, "the space's")
+    save_wav(tmp_path / "tone.wav", tone("red", 1).waveform, 16_000)
+    command = ["search", tmp_path / "index", tmp_path / "tone.wav", "--tower", tmp_path / "space"]
+    result = subprocess.run(
+        [sys.executable, "-m", "unified", *map(str, command)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 3
