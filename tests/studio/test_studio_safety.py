@@ -46,7 +46,11 @@ BODIES = (
     f"&lt;img src=x onerror={RUN}&gt;", f"\\u003cimg src=x onerror={RUN}\\u003e",
     f"<img src=x onerror=&#119;{RUN[1:]}>", f"%3Cimg src=x onerror={RUN}%3E",
 )  # fmt: skip
-AROUND = ("{}", '">{}', "'>{}", "</textarea></title></p>{}", "`}};{}//")
+AROUND = (
+    "{}", '">{}', "'>{}", "</textarea></title></p>{}", "`}};{}//", "-->{}<!--", "</script>{}",
+    "</style></noscript>{}", "</svg></math>{}", "</select></option>{}", "]]>{}", "<b>{}</b>",
+    "<p title=\"{}\">", "`{}`", "| {} |\n|-|", "1. *{}*", "\u202e{}\u202c", "\0{}",
+)  # fmt: skip
 PAYLOADS = [around.replace("{}", body) for body, around in itertools.product(BODIES, AROUND)]
 # Elements that the page never makes, and handlers that no element of it has.
 STRANGE = """() => [
@@ -73,7 +77,7 @@ def unharmed(page):
 
 def test_there_are_many_and_they_would_run(chromium):
     """A page that builds markup of strings runs dozens of them: the check sees what it is for."""
-    assert len(set(PAYLOADS)) >= 250
+    assert len(set(PAYLOADS)) >= 1000
     page = chromium.new_page()
     page.set_default_timeout(PATIENCE)
     ran = page.evaluate(

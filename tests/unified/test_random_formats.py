@@ -187,14 +187,17 @@ def test_the_rest_of_a_position_is_what_comes_whatever_is_chosen(drawn, seed, mo
         else:  # what came in place of a first code began no position
             assert not coming or not depth
             coming = []
-        rest, depth = list(zip(*state.rest_of_position()[:2])), state.depth
+        position, depth = state.rest_of_position(), state.depth
+        rest = list(zip(*position[:2]))
         if rest:
             assert len(rest) == drawn.grammar.num_together - depth
             assert rest[0][1] == state.allowed()
-            assert set(state.rest_of_position().first) <= set(rest[0][1])
+            assert set(position.first) <= set(rest[0][1])
             assert coming in ([], rest)
-        coming = rest[1:] or coming[1:]
-        state.advance(rng.choice(_ids(state)))
+        coming, chosen = rest[1:] or coming[1:], rng.choice(_ids(state))
+        if rest and not any(start <= chosen < stop for start, stop in position.first):
+            coming = []  # it is no code of that position, and may begin one of markers
+        state.advance(chosen)
 
 
 @settings(deadline=None, max_examples=100)

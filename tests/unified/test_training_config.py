@@ -195,6 +195,7 @@ MOST = {
     "sources.draw.weight": 10**9,
     "sources.draw.media_loss": 10**9,
     "sources.draw.fit": 65_536,
+    "sources.draw.shots": 256,
     "sources.draw.epochs": 10**9,
 }
 """The most that a run's numbers may be."""
@@ -239,6 +240,7 @@ def test_every_number_of_a_run_is_bounded():
         "depth_fraction",
         "sources.draw.noise",
         "sources.draw.drop_prompt",
+        "sources.draw.infill",
     }
     assert numbers - shares - {"micro_batch_size"} == set(MOST) - {"modality_weights.text"}
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unified.engine.backends.base import (
     AttendedMedium,
@@ -24,6 +23,10 @@ from unified.engine.backends.base import (
     OwnPosition,
     Position,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 __all__ = ["as_span", "check_full_attention", "seen_mask", "seen_until", "without_spans"]
 
@@ -79,6 +82,8 @@ def seen_mask(until: Tensor, length: int, dtype: torch.dtype) -> Tensor:
 
     until: int64 (..., c), of each query. Returns (..., c, length).
     """
+    import torch  # which commands of the shipped model do without
+
     hidden = torch.arange(length, device=until.device) >= until[..., None]
     mask = torch.zeros(hidden.shape, dtype=dtype, device=until.device)
     return mask.masked_fill_(hidden, torch.finfo(dtype).min)
