@@ -49,7 +49,7 @@ BODIES = (
 AROUND = (
     "{}", '">{}', "'>{}", "</textarea></title></p>{}", "`}};{}//", "-->{}<!--", "</script>{}",
     "</style></noscript>{}", "</svg></math>{}", "</select></option>{}", "]]>{}", "<b>{}</b>",
-    "<p title=\"{}\">", "`{}`", "| {} |\n|-|", "1. *{}*", "\u202e{}\u202c", "\0{}",
+    "<p title=\"{}\">", "`{}`", "| {} |\n|-|", "({})", "\u202e{}\u202c", "\0{}",
 )  # fmt: skip
 PAYLOADS = [around.replace("{}", body) for body, around in itertools.product(BODIES, AROUND)]
 # Elements that the page never makes, and handlers that no element of it has.
